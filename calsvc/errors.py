@@ -1,0 +1,90 @@
+"""Everything that can go wrong in the domain, on one page. `app.py` alone decides which HTTP status it becomes."""
+
+
+class CalsvcError(Exception):
+    """Base of all errors that carry a message meant for the person who has to act on it."""
+
+
+# --- starting ---------------------------------------------------------------------------------------------------------
+
+
+class SettingsError(CalsvcError):
+    """An environment variable holds a value that cannot be used."""
+
+    def __init__(self, key: str, value: str, expected: str) -> None:
+        super().__init__(f"{key}={value!r}: expected {expected}")
+        self.key = key
+        self.value = value
+
+
+class HandoutError(CalsvcError):
+    """The handout cannot be trained: a file, a column or a value is not as its form demands."""
+
+
+class ExportError(CalsvcError):
+    """The trained artefact cannot become a bundle that scores without the handout."""
+
+
+class UnknownFeatures(ExportError):
+    """The booster wants features that `model/features.py` has no formula for."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            f"features unknown to calsvc/model/features.py: {', '.join(names)}; add their formulas there, "
+            "or serve the handout's own code, slower, with: just train --engine reference"
+        )
+        self.names = names
+
+
+class ParityMissed(ExportError):
+    """The fast scorer does not say what the handout's own `predict` says."""
+
+
+class BundleError(CalsvcError):
+    """A bundle is missing, incomplete, altered or of another format."""
+
+
+class ScoringError(CalsvcError):
+    """The model gave no usable number for a valid record."""
+
+
+# --- one request ------------------------------------------------------------------------------------------------------
+
+
+class NotJson(CalsvcError):
+    """The body is not a JSON text in UTF-8."""
+
+
+class BodyTooLarge(CalsvcError):
+    """The body is longer than the service reads."""
+
+
+class WrongMediaType(CalsvcError):
+    """The body does not claim to be JSON."""
+
+
+class InvalidInput(CalsvcError):
+    """A field is missing, of the wrong type, or implausible. `field` is its JSON path, `$.Age` for example."""
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+class UnknownId(CalsvcError):
+    """Feedback for a record that was never predicted, or was forgotten after the retention time."""
+
+
+class TruthConflict(CalsvcError):
+    """Another truth already stands for this record; the first one stays."""
+
+
+# --- the service itself -----------------------------------------------------------------------------------------------
+
+
+class NotReady(CalsvcError):
+    """The service is starting or has stopped answering."""
+
+
+class Overloaded(CalsvcError):
+    """More requests are in flight than the service accepts."""

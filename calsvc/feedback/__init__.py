@@ -1,0 +1,1 @@
+"""Predictions that wait for their truth, and what the truth says of them."""

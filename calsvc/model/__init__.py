@@ -1,0 +1,1 @@
+"""From a handout to a proven bundle, and from a bundle to one answer."""

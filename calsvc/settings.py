@@ -1,0 +1,151 @@
+"""The only reader of the environment. `python -m calsvc.settings` prints the table of docs/settings.md."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Self
+
+from calsvc.errors import SettingsError
+
+Parser = Callable[[str], Any]
+
+
+class _Rejected(ValueError):
+    """A parser's way to say that a text is not acceptable; `expected` is worded by the setting itself."""
+
+
+def _number(kind: type[int] | type[float], low: float, high: float) -> Parser:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:  # also refuses nan, which compares as False
+            raise _Rejected
+        return value
+
+    return parse
+
+
+def _store_url(text: str) -> str:
+    if text != "memory://":
+        raise _Rejected
+    return text
+
+
+def _host(text: str) -> str:
+    if not text or any(character.isspace() for character in text):
+        raise _Rejected
+    return text
+
+
+def _setting(key: str, default: Any, parse: Parser, expected: str, meaning: str) -> Any:
+    """Declare one setting: its environment key, its default and, for the docs and the error line, what it accepts."""
+    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning}
+    return field(default=default, metadata=metadata)
+
+
+DAY: Final = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one process was told from outside. Times in seconds, paths as given (relative to the working directory)."""
+
+    host: str = _setting("CALSVC_HOST", "127.0.0.1", _host, "a host name or address", "address to listen on")
+    port: int = _setting("CALSVC_PORT", 8000, _number(int, 0, 65535), "an integer 0..65535 (0: any free port)", "port")
+    handout_dir: Path = _setting(
+        "CALSVC_HANDOUT_DIR", Path("handout_from DS_agent"), Path, "a folder", "the data scientist's folder"
+    )
+    model: Path = _setting("CALSVC_MODEL", Path("data/bundle"), Path, "a bundle directory", "what is served")
+    store: str = _setting("CALSVC_STORE", "memory://", _store_url, "memory://", "where predictions wait for truth")
+    feedback_retention: float = _setting(
+        "CALSVC_FEEDBACK_RETENTION",
+        3600.0,
+        _number(float, 1, 30 * DAY),
+        "seconds, 1..2592000",
+        "how long a prediction can still be joined",
+    )
+    feedback_delay: float = _setting(
+        "CALSVC_FEEDBACK_DELAY", 300.0, _number(float, 0, DAY), "seconds, 0..86400", "age at which a label is due"
+    )
+    quality_window: float = _setting(
+        "CALSVC_QUALITY_WINDOW", 300.0, _number(int, 1, 3600), "whole seconds, 1..3600", "length of the rolling window"
+    )
+    cpu_fraction: float = _setting(
+        "CALSVC_CPU_FRACTION", 0.5, _number(float, 0.01, 1), "a number 0.01..1", "share of the CPU threads to use"
+    )
+    max_in_flight: int = _setting(
+        "CALSVC_MAX_IN_FLIGHT", 256, _number(int, 1, 100_000), "an integer 1..100000", "requests at once before 503"
+    )
+    max_pending: int = _setting(
+        "CALSVC_MAX_PENDING",
+        1_000_000,
+        _number(int, 1, 100_000_000),
+        "an integer 1..100000000",
+        "predictions remembered at once; the oldest goes first",
+    )
+    drain_delay: float = _setting(
+        "CALSVC_DRAIN_DELAY", 2.0, _number(float, 0, 600), "seconds, 0..600", "serving on after SIGTERM, not ready"
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read every setting from `environ`; an empty value counts as unset.
+
+        Raises:
+            SettingsError: naming key, value and what is accepted.
+        """
+        values = {}
+        for each in fields(cls):
+            text = environ.get(each.metadata["key"], "").strip()
+            if text:
+                values[each.name] = _parsed(each.metadata, text)
+        return cls(**values)
+
+    def __post_init__(self) -> None:
+        """Refuse a retention that forgets every prediction before its label is due."""
+        if self.feedback_retention <= self.feedback_delay:
+            raise SettingsError(
+                "CALSVC_FEEDBACK_RETENTION",
+                f"{self.feedback_retention:g}",
+                f"more than CALSVC_FEEDBACK_DELAY, which is {self.feedback_delay:g}",
+            )
+
+
+def _parsed(metadata: Mapping[str, Any], text: str) -> Any:
+    try:
+        return metadata["parse"](text)
+    except (ValueError, OverflowError):
+        raise SettingsError(metadata["key"], text, metadata["expected"]) from None
+
+
+def cpu_threads(fraction: float, available: int) -> int:
+    """Whole threads out of `available`, rounded down, at least one."""
+    return max(1, int(fraction * available))
+
+
+def available_cpus() -> int:
+    """CPUs this process may run on (what `taskset` or a container's CPU set leaves of the machine)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def thread_caps(settings: Settings, environ: Mapping[str, str], available: int) -> dict[str, str]:
+    """Environment for the numeric libraries; what the user has set already stays as it is."""
+    threads = str(cpu_threads(settings.cpu_fraction, available))
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    return {name: environ.get(name) or threads for name in names}
+
+
+def markdown_table() -> str:
+    """Return the settings as the Markdown table of docs/settings.md."""
+    rows = ["| key | default | accepts | meaning |", "|---|---|---|---|"]
+    for each in fields(Settings):
+        about = each.metadata
+        default = f"{each.default:g}" if isinstance(each.default, float) else each.default
+        rows.append(f"| `{about['key']}` | `{default}` | {about['expected']} | {about['meaning']} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -44,6 +44,8 @@ def _setting(key: str, default: Any, parse: Parser, expected: str, meaning: str)
 
 
 DAY: Final = 86400.0
+THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+"""Read by XGBoost and ONNX Runtime, by NumPy's linear algebra, and by polars, each once, when it loads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,8 @@ class Settings:
     feedback_delay: float = _setting(
         "CALSVC_FEEDBACK_DELAY", 300.0, _number(float, 0, DAY), "seconds, 0..86400", "age at which a label is due"
     )
-    quality_window: float = _setting(
-        "CALSVC_QUALITY_WINDOW", 300.0, _number(int, 1, 3600), "whole seconds, 1..3600", "length of the rolling window"
+    quality_window: int = _setting(
+        "CALSVC_QUALITY_WINDOW", 300, _number(int, 1, 3600), "whole seconds, 1..3600", "length of the rolling window"
     )
     cpu_fraction: float = _setting(
         "CALSVC_CPU_FRACTION", 0.5, _number(float, 0.01, 1), "a number 0.01..1", "share of the CPU threads to use"
@@ -133,8 +135,19 @@ def available_cpus() -> int:
 def thread_caps(settings: Settings, environ: Mapping[str, str], available: int) -> dict[str, str]:
     """Environment for the numeric libraries; what the user has set already stays as it is."""
     threads = str(cpu_threads(settings.cpu_fraction, available))
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-    return {name: environ.get(name) or threads for name in names}
+    return {name: environ.get(name) or threads for name in THREAD_VARIABLES}
+
+
+def traces_wanted(environ: Mapping[str, str]) -> bool:
+    """Tell whether a collector is named for spans, by the standard OpenTelemetry variables."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    return any(environ.get(f"OTEL_EXPORTER_OTLP_{name}") for name in ("ENDPOINT", "TRACES_ENDPOINT"))
+
+
+def threads_in_force() -> dict[str, str | None]:
+    """Return the thread caps that the numeric libraries of this process found when they loaded."""
+    return {name: os.environ.get(name) for name in THREAD_VARIABLES}
 
 
 def markdown_table() -> str:

@@ -1,0 +1,58 @@
+"""`python -m calsvc`: settings, a model where none exists yet, telemetry, then serve until told to go."""
+
+import os
+import socket
+import subprocess
+import sys
+
+from calsvc.errors import CalsvcError, HandoutError, SettingsError
+from calsvc.settings import Settings, available_cpus, thread_caps
+
+
+def main() -> int:
+    """Serve; return the exit code: 0 after a signal, 1 when it could not serve, 2 for a wrong setting."""
+    try:
+        settings = Settings.from_env(os.environ)
+        os.environ.update(thread_caps(settings, os.environ, available_cpus()))
+        _ensure_bundle(settings)
+        with _listen(settings) as listener:
+            # Only now: the numeric libraries read their thread caps when they load.
+            from calsvc.server import serve  # noqa: PLC0415
+
+            serve(settings, listener)
+    except CalsvcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+    return 0
+
+
+def _ensure_bundle(settings: Settings) -> None:
+    """Train first, in a process of its own, where there is nothing to serve, or only another handout's model."""
+    if settings.model.exists() and not _is_outdated(settings):
+        return
+    command = [sys.executable, "-m", "calsvc.training.train", "--engine", "auto", "--out", str(settings.model)]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise HandoutError("there is no model to serve, and training one has failed: see above")
+
+
+def _is_outdated(settings: Settings) -> bool:
+    """Tell whether the handout has changed. A bundle that was named on purpose, or came alone, is served as it is."""
+    if settings.model != Settings().model or not settings.handout_dir.exists():
+        return False
+    from calsvc.training.current import bundle_is_current  # noqa: PLC0415 - loads NumPy
+
+    return not bundle_is_current(settings)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsError(
+            "CALSVC_PORT", str(settings.port), f"a port that is free on {settings.host} ({error.strerror})"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Predictions that wait for their truth, each joined exactly once. Time is an argument: any clock that never runs back.
+
+A prediction waits for `retention` seconds, which is much longer than the age at which its label is due: were it
+forgotten at that age, matching would be a race. What is joined is remembered equally long, to tell a truth that
+comes again from another truth.
+"""
+
+from collections import OrderedDict
+from typing import Final, Literal, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from calsvc.errors import TruthConflict, UnknownId
+from calsvc.feedback.quality import Series
+
+RecordId = int | str
+
+SWEEP_PER_CALL: Final = 2
+"""Expired entries removed by each call: more than one call can add, so the backlog shrinks; few enough to be O(1)."""
+
+
+class SpanRef(NamedTuple):
+    """The span that made a prediction, for the feedback's span to link to."""
+
+    trace_id: int
+    span_id: int
+
+
+class Remembered(Struct, frozen=True, gc=False):
+    """A prediction that was answered: kcal, when (seconds of the store's clock), by whom, in which span."""
+
+    kcal: float
+    made_at: float
+    series: Series
+    span: SpanRef | None = None
+
+
+class Settled(Struct, frozen=True, gc=False):
+    """A prediction that has its truth."""
+
+    prediction: Remembered
+    true_kcal: float
+    settled_at: float
+
+
+class Joined(NamedTuple):
+    """What a feedback did: `matched` charges the prediction, `duplicate` says that this truth stood already."""
+
+    status: Literal["matched", "duplicate"]
+    prediction: Remembered
+
+
+class StoreStatistics(NamedTuple):
+    """How full the store is, and what it has let go since the start: too old, or too many."""
+
+    pending: int
+    expired: int
+    overflowed: int
+
+
+class JoinStore(Protocol):
+    """The seam between the endpoints and whatever remembers predictions."""
+
+    async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
+        """Let a prediction wait for its truth; an earlier one of the same id is replaced and forgotten."""
+
+    async def join(self, record_id: RecordId, true_kcal: float, now: float) -> Joined:
+        """Join a truth with its prediction.
+
+        Raises:
+            UnknownId: no prediction of this id waits or has been joined within the retention time.
+            TruthConflict: another truth stands already, and stays.
+        """
+
+    def statistics(self) -> StoreStatistics:
+        """Return the sizes and losses."""
+
+    def sweep(self, now: float, limit: int) -> None:
+        """Forget up to `limit` entries that are past their retention."""
+
+
+class MemoryStore:
+    """A `JoinStore` in this process's memory, for one replica.
+
+    Args:
+        retention: seconds a prediction waits, and a joined one is remembered.
+        max_pending: predictions that wait at once; the oldest goes first.
+    """
+
+    def __init__(self, retention: float, max_pending: int) -> None:
+        self._retention = retention
+        self._max_pending = max_pending
+        # Both in the order of time, so that the oldest is always at the front. OrderedDict and not dict, because
+        # finding the first key of a dict walks over the holes that its removed keys left.
+        self._pending: OrderedDict[RecordId, Remembered] = OrderedDict()
+        self._settled: OrderedDict[RecordId, Settled] = OrderedDict()
+        self._expired = 0
+        self._overflowed = 0
+
+    async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
+        """See `JoinStore.remember`."""
+        self.sweep(prediction.made_at, SWEEP_PER_CALL)
+        self._settled.pop(record_id, None)
+        self._pending[record_id] = prediction
+        self._pending.move_to_end(record_id)
+        if len(self._pending) > self._max_pending:
+            self._pending.popitem(last=False)
+            self._overflowed += 1
+
+    async def join(self, record_id: RecordId, true_kcal: float, now: float) -> Joined:
+        """See `JoinStore.join`."""
+        self.sweep(now, SWEEP_PER_CALL)
+        prediction = self._pending.get(record_id)
+        if prediction is not None and now - prediction.made_at <= self._retention:
+            return self._settle(record_id, prediction, true_kcal, now)
+        settled = self._settled.get(record_id)
+        if settled is None or now - settled.settled_at > self._retention:
+            raise UnknownId(f"no prediction of id {record_id!r} waits for its truth")
+        if settled.true_kcal != true_kcal:
+            raise TruthConflict(f"id {record_id!r} has the truth {settled.true_kcal:g} kcal already, which stays")
+        return Joined("duplicate", settled.prediction)
+
+    def _settle(self, record_id: RecordId, prediction: Remembered, true_kcal: float, now: float) -> Joined:
+        del self._pending[record_id]
+        self._settled[record_id] = Settled(prediction, true_kcal, now)
+        if len(self._settled) > self._max_pending:
+            self._settled.popitem(last=False)
+        return Joined("matched", prediction)
+
+    def sweep(self, now: float, limit: int) -> None:
+        """See `JoinStore.sweep`."""
+        for _ in range(limit):
+            if not self._pending or now - next(iter(self._pending.values())).made_at <= self._retention:
+                break
+            self._pending.popitem(last=False)
+            self._expired += 1
+        for _ in range(limit):
+            if not self._settled or now - next(iter(self._settled.values())).settled_at <= self._retention:
+                break
+            self._settled.popitem(last=False)
+
+    def statistics(self) -> StoreStatistics:
+        """See `JoinStore.statistics`."""
+        return StoreStatistics(len(self._pending), self._expired, self._overflowed)

@@ -1,0 +1,103 @@
+"""How a handout's train.py is run: unmodified, in a process of its own, without leaving a trace in its folder."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, Final, NamedTuple
+
+from calsvc.errors import HandoutError
+from calsvc.handout.form import check_handout, snapshot
+
+_LAST_WORDS: Final = 5
+"""Lines of a failed training's stderr that are worth repeating."""
+
+
+class TrainedArtefact(NamedTuple):
+    """What train.py left: the pickled model, and its numbers by name."""
+
+    file: Path
+    metrics: dict[str, float]
+
+
+def run_training(handout: Path, data_dir: Path, out_dir: Path, on_line: Callable[[str], None]) -> TrainedArtefact:
+    """Run the handout's train.py on `data_dir`, unmodified and in its own process; results go to `out_dir`.
+
+    `on_line` gets each line of its stdout. Thread caps are inherited from the environment.
+
+    Raises:
+        HandoutError: it fails, leaves no artefact or no usable metrics, or writes into its own folder.
+    """
+    check_handout(handout)
+    before = snapshot(handout)
+    artefact, metrics = out_dir.resolve() / "artefact.joblib", out_dir.resolve() / "metrics.json"
+    arguments = ["--data-dir", data_dir.resolve(), "--config", handout.resolve() / "config.yaml"]
+    arguments += ["--out", artefact, "--metrics", metrics]
+    command = [sys.executable, "-B", handout.resolve() / "train.py", *arguments]
+    with TemporaryDirectory(prefix="calsvc-train-") as scratch, TemporaryFile() as errors:
+        status = _run([str(each) for each in command], Path(scratch), errors, on_line)
+        if status != 0:
+            raise HandoutError(f"{handout / 'train.py'} failed ({_ending(status)}): {_last_words(errors)}")
+    _demand_unchanged(handout, before)
+    if not artefact.is_file() or artefact.stat().st_size == 0:
+        raise HandoutError(f"{handout / 'train.py'} left no artefact at its --out, although it ended well")
+    return TrainedArtefact(artefact, _metrics(handout / "train.py", metrics))
+
+
+def _run(command: list[str], scratch: Path, errors: IO[bytes], on_line: Callable[[str], None]) -> int:
+    # Bytecode is refused in the environment too: a process that train.py starts does not inherit -B.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=scratch, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+        try:
+            for line in process.stdout:
+                on_line(line.decode("utf-8", "replace").rstrip())
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode
+
+
+def _ending(status: int) -> str:
+    return f"exit code {status}" if status > 0 else f"ended by signal {-status}"
+
+
+def _last_words(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    lines = (line.decode("utf-8", "replace").strip() for line in errors)
+    return " | ".join(deque((line for line in lines if line), _LAST_WORDS)) or "it wrote nothing to stderr"
+
+
+def _demand_unchanged(handout: Path, before: dict[str, str]) -> None:
+    after = snapshot(handout)
+    touched = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if touched:
+        what = "removed" if touched[0] not in after else "changed" if touched[0] in before else "wrote"
+        raise HandoutError(
+            f"{handout / 'train.py'} {what} {touched[0]} in its own folder, which is to stay as it was handed over; "
+            "restore the folder and ask for a train.py that writes only to --out and --metrics"
+        )
+
+
+def _metrics(script: Path, file: Path) -> dict[str, float]:
+    """Read the top-level numbers; other values are the data scientist's own notes."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HandoutError(f"{script} left no metrics at its --metrics, although it ended well") from None
+    except ValueError as error:
+        raise HandoutError(f"{script} left metrics that are not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise HandoutError(f"{script} left metrics that are not a JSON object")
+    numbers = {name: each for name, each in content.items() if type(each) in (int, float)}
+    for name, each in numbers.items():
+        if not math.isfinite(each):
+            raise HandoutError(f"{script} reports {name} = {each}: the training has failed, although it ended well")
+    return {name: float(each) for name, each in numbers.items()}

@@ -1,0 +1,89 @@
+"""The worker process that answers with the handout's own code: `python -m calsvc.model.reference --handout --artefact`.
+
+Requests and replies are JSON lines over stdin and stdout. First comes `{"ready": true}` or `{"error": text}`; then
+for each request `{"n": int, "workout": {...}}` one reply `{"n": int, "kcal": float}` or `{"n": int, "error": text}`.
+It ends with its stdin, so it does not outlive its parent. `worker.py` is the other side.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from calsvc.errors import ExportError
+from calsvc.handout.artefact import Artefact, opened_artefact, predicted, raw_columns
+from calsvc.schema import Workout
+
+
+class Request(Struct, frozen=True):
+    """One row to score; `n` comes back with the reply, so that a reply nobody waited for is recognised."""
+
+    n: int
+    workout: Workout
+
+
+class Reply(Struct, frozen=True, omit_defaults=True):
+    """What the worker writes; exactly one of `ready`, `kcal` and `error` is set."""
+
+    n: int = 0
+    ready: bool = False
+    kcal: float | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+
+
+def main() -> int:
+    """Serve until stdin ends; 1 where the handout cannot be opened."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--handout", type=Path, required=True)
+    parser.add_argument("--artefact", type=Path, required=True)
+    arguments = parser.parse_args()
+    handout, artefact_file = arguments.handout.resolve(), arguments.artefact.resolve()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent drains first
+    with _private_stdout() as replies, TemporaryDirectory(prefix="calsvc-reference-") as scratch:
+        os.chdir(scratch)  # whatever the handout writes to a relative path is gone afterwards
+        try:
+            with opened_artefact(handout, artefact_file) as artefact:
+                _write(replies, Reply(ready=True))
+                _serve(artefact, sys.stdin.buffer, replies)
+        except ExportError as error:
+            _write(replies, Reply(error=str(error)))
+            return 1
+        finally:
+            os.chdir("/")
+    return 0
+
+
+def _serve(artefact: Artefact, requests: Iterable[bytes], replies: BinaryIO) -> None:
+    import pandas as pd  # noqa: PLC0415 - after the handout, so that a missing extra is reported by its opening
+
+    for line in requests:
+        request = msgspec.json.decode(line, type=Request)
+        frame = pd.DataFrame([raw_columns(request.workout)])
+        try:
+            reply = Reply(request.n, kcal=predicted(artefact, frame))
+        except ExportError as error:
+            reply = Reply(request.n, error=str(error))
+        _write(replies, reply)
+
+
+def _private_stdout() -> BinaryIO:
+    """Keep the real stdout for replies; what the handout prints, from C code too, goes to stderr."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return replies
+
+
+def _write(replies: BinaryIO, reply: Reply) -> None:
+    replies.write(msgspec.json.encode(reply) + b"\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The process around the application: telemetry, uvicorn, and the order of leaving.
+
+SIGTERM: not ready any more, serving on for the drain delay, then the port closes, requests in flight finish, and
+telemetry is flushed. SIGINT the same without the delay. A second signal leaves at once.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import time
+import uuid
+from types import FrameType
+from typing import Final
+
+import anyio
+import uvicorn
+
+from calsvc import __version__
+from calsvc.app import create_app
+from calsvc.lifecycle import Lifecycle, Phase
+from calsvc.provenance import git_sha
+from calsvc.settings import Settings, traces_wanted
+from observability.telemetry import Telemetry
+
+CLOSE_TIMEOUT: Final = 10
+"""Seconds that requests in flight get to finish once the port is closed."""
+KEEP_ALIVE: Final = 75
+"""Seconds an idle connection stays open: longer than the pause between two bursts."""
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve on a listening socket until a signal says to go.
+
+    Raises:
+        CalsvcError: why the service cannot answer.
+    """
+    anyio.run(_serve, settings, listener, backend_options={"use_uvloop": True})
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    lifecycle = Lifecycle()
+    telemetry = Telemetry(_resource(), traces=traces_wanted(os.environ))
+    server = _Server(_uvicorn_config(settings, lifecycle, telemetry), lifecycle)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_announce, lifecycle, listener)
+            tasks.start_soon(_leave, lifecycle, server, settings.drain_delay)
+            await server.serve([listener])
+            tasks.cancel_scope.cancel()
+    finally:
+        await anyio.to_thread.run_sync(telemetry.shutdown)
+    if lifecycle.failure is not None:
+        raise lifecycle.failure
+
+
+def _uvicorn_config(settings: Settings, lifecycle: Lifecycle, telemetry: Telemetry) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(settings, telemetry, lifecycle),
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=CLOSE_TIMEOUT,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with its one hook for signals: what a signal means is the lifecycle's business."""
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Begin to leave; at the second signal stop waiting for anybody."""
+        if self._lifecycle.leaving:
+            self.should_exit = self.force_exit = True
+        self._loop.call_soon_threadsafe(self._lifecycle.drain, sig == signal.SIGTERM)
+
+
+async def _leave(lifecycle: Lifecycle, server: uvicorn.Server, drain_delay: float) -> None:
+    await lifecycle.wait_leaving()
+    if lifecycle.phase is Phase.DRAINING and lifecycle.patient:
+        await anyio.sleep(drain_delay)
+    server.should_exit = True
+
+
+async def _announce(lifecycle: Lifecycle, listener: socket.socket) -> None:
+    await lifecycle.wait_ready()
+    gc.collect()
+    gc.freeze()  # what exists now stays for good: the collector need not look at it again
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"calsvc {__version__} answers on http://{shown}:{port} ({time.process_time():.1f} s of CPU)", flush=True)
+
+
+def _resource() -> dict[str, str]:
+    resource = {
+        "service.name": "calsvc",
+        "service.version": __version__,
+        "service.instance.id": f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+    }
+    if sha := git_sha():
+        resource["vcs.ref.head.revision"] = sha
+    return resource

@@ -1,0 +1,29 @@
+"""What the commands on models share: settings, thread caps, and errors as one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from calsvc.errors import CalsvcError, SettingsError
+from calsvc.settings import Settings, available_cpus, thread_caps
+
+
+def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace, Settings], None]) -> int:
+    """Parse the command line, run `action`, and return the exit code: 0, 1 for an error, 2 for a wrong setting."""
+    arguments = parser.parse_args()
+    try:
+        settings = Settings.from_env(os.environ)
+        # The numeric libraries read these when they load: the action imports them, no module of a command does.
+        os.environ.update(thread_caps(settings, os.environ, available_cpus()))
+        action(arguments, settings)
+    except CalsvcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+    except ModuleNotFoundError as error:
+        print(f"error: this command needs the module {error.name}: uv sync --extra train", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; what was there before is unchanged", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,236 @@
+"""From a trained artefact to the files of a bundle, with the proof that they say what the handout says.
+
+Runs the handout's code: only for the training process. Needs the train extra.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import pandas as pd
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from calsvc.errors import ExportError
+from calsvc.handout.artefact import Artefact, opened_artefact, predicted
+from calsvc.handout.form import fingerprint
+from calsvc.handout.running import TrainedArtefact
+from calsvc.model.bundle import ARTEFACT, ONNX, PARITY, PROFILE, TREES, Engine, Manifest, ParityProof
+from calsvc.model.features import INPUTS, columns_function
+from calsvc.model.parity import TOLERANCE, Parity, ParitySample, compare, demand, relative_differences
+from calsvc.model.profile import profile_of
+from calsvc.model.target import Target, columns_to_kcal
+from calsvc.provenance import git_sha, library_versions
+from calsvc.training import sample
+from calsvc.training.boosters import Found, find_booster
+from calsvc.training.convert import first_trees, load_trees, margins, onnx_margins, to_onnx
+from calsvc.training.evidence import Hypothesis, explain, with_bounds
+from calsvc.training.rows import TARGET, Rows, bounds, read_rows
+
+ROWS: Final[dict[Engine, int]] = {"onnx": 256, "reference": 32}
+"""About how many rows prove parity. A worker takes some 20 ms for each, and repeats them at every start."""
+_CORNERS: Final = 4096
+_LIBRARIES: Final = ("xgboost-cpu", "xgboost", "onnxruntime", "onnx", "onnxmltools", "scikit-learn", "pandas", "numpy")
+
+Progress = Callable[[int, int], None]
+"""Called with the number of rows that the handout has predicted, and of how many."""
+
+
+class Source(NamedTuple):
+    """What is exported: the handout, what its train.py left, and the train.csv that it learned from."""
+
+    handout: Path
+    trained: TrainedArtefact
+    data: Path
+
+
+class Draft(NamedTuple):
+    """A bundle ready to be published. `warning` says what the proof does not cover."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+    warning: str | None = None
+
+
+class _Handout(NamedTuple):
+    """The handout's own predict, and what a row of its CSV looks like."""
+
+    artefact: Artefact
+    kinds: dict[str, Any]
+    sexes: dict[float, str]
+
+    def predict_alone(self, row: NDArray[np.float64]) -> float:
+        """Return kcal for raw inputs of shape (7,), asked alone: a batch may change what a handout answers."""
+        raw: dict[str, Any] = dict(zip(INPUTS, row, strict=True))
+        sex = self.sexes[raw.pop("female")]
+        values = {"id": 0, "Sex": sex, "Gender": sex, **raw}
+        frame = pd.DataFrame({name: [values[name]] for name in self.kinds}).astype(self.kinds)
+        return predicted(self.artefact, frame)
+
+
+class _Evidence(NamedTuple):
+    """Raw inputs of shape (n, 7), the handout's kcal for each, and which lie within the data's own ranges."""
+
+    matrix: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    inner: NDArray[np.bool_]
+
+
+class _Trees(NamedTuple):
+    """The trees as found, and the features they look at."""
+
+    found: Found
+    grown: int
+
+    def features(self, matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+        return columns_function(self.found.feature_names)(dict(zip(INPUTS, matrix.T, strict=True)))
+
+    def margins(self, matrix: NDArray[np.float64], trees: int) -> NDArray[np.float32]:
+        return margins(self.found.booster, self.features(matrix), trees)
+
+
+def export(engine: Engine, source: Source, progress: Progress, rows: int | None = None) -> Draft:
+    """Return the bundle of a trained artefact, proven on about `rows` rows against the handout's own predict.
+
+    Raises:
+        ExportError: the artefact holds nothing that can be exported; `UnknownFeatures` and `ParityMissed` are such.
+        HandoutError: the training data cannot be read.
+    """
+    data = read_rows(source.data, labelled=True)
+    count = rows or ROWS[engine]
+    with opened_artefact(source.handout, source.trained.file) as artefact:
+        handout = _Handout(artefact, *_form(source.data, data))
+        if engine == "onnx":
+            return _export_trees(source, data, handout, count, progress)
+        return _export_artefact(source, data, handout, count, progress)
+
+
+def _export_trees(source: Source, data: Rows, handout: _Handout, count: int, progress: Progress) -> Draft:
+    found = find_booster(handout.artefact)
+    trees = _Trees(found, found.booster.num_boosted_rounds())
+    asked = _evidence(trees, data.matrix, count, lambda rows, sure: _ask(handout, rows, sure, progress))
+    best = _explained(trees, asked.matrix[asked.inner], asked.truth[asked.inner])
+    sums = trees.margins(asked.matrix, best.trees)
+    target = with_bounds(best.target, sums, asked.truth)
+    # Out of the data's own ranges a handout may do what its trees do not show. It is said, but stops nothing.
+    wrong = relative_differences(columns_to_kcal(target, sums), asked.truth) > TOLERANCE
+    kept = asked.inner | ~wrong
+    proof = ParitySample(sample.workouts(asked.matrix[kept]), asked.truth[kept].tolist())
+    files = {TREES: first_trees(found.booster, best.trees)}
+    files[ONNX] = to_onnx(files[TREES])
+    held = _prove(proof, trees.features(asked.matrix[kept]), files, target)
+    manifest = replace(
+        _manifest("onnx", source, held), feature_names=found.feature_names, trees=best.trees, target=target
+    )
+    return Draft(manifest, files | _companions(data, proof), _warning(asked.matrix[~kept], asked.truth[~kept]))
+
+
+def _export_artefact(source: Source, data: Rows, handout: _Handout, count: int, progress: Progress) -> Draft:
+    assert data.target is not None  # noqa: S101 - labelled rows were asked for
+    matrix = sample.ordinary_rows(data.matrix, data.target, count)
+    truth = _ask(handout, matrix, len(matrix), progress)
+    proof = ParitySample(sample.workouts(matrix), truth.tolist())
+    files = {ARTEFACT: source.trained.file.read_bytes()}
+    # The worker that will answer is asked these rows before the bundle is used (publish's `prove`).
+    return Draft(_manifest("reference", source, compare(truth, truth)), files | _companions(data, proof))
+
+
+def _evidence(
+    trees: _Trees, matrix: NDArray[np.float64], count: int, ask: Callable[[NDArray[np.float64], int], NDArray[Any]]
+) -> _Evidence:
+    """Choose rows of the data, corners of its ranges, and rows at the ends of what the service accepts, and ask them.
+
+    Where the trees give their lowest and highest sums, a clip shows; ordinary rows never come near it.
+    """
+
+    def lowest_and_highest(rows: NDArray[np.float64], each: int) -> NDArray[np.float64]:
+        return sample.ends(rows, trees.margins(rows, trees.grown), each)
+
+    ordinary = sample.ordinary_rows(matrix, trees.margins(matrix, trees.grown), count * 3 // 4)
+    corners = sample.corners(matrix, _CORNERS)
+    corners = np.vstack([corners[: count // 5], lowest_and_highest(corners, max(2, count // 40))])
+    limits = np.array([(0.0, 1.0), *(bounds(name) for name in INPUTS[1:])]).T
+    limits[0, 1:] = np.maximum(limits[0, 1:], 1.0)  # a workout of 5e-324 minutes proves nothing
+    outer = lowest_and_highest(sample.corners(limits, _CORNERS), 4)
+    rows = np.vstack([ordinary, corners, outer])
+    truth = ask(rows, len(ordinary))
+    answered = np.isfinite(truth)
+    inner = np.arange(len(rows)) < len(ordinary) + len(corners)
+    return _Evidence(rows[answered], truth[answered], inner[answered])
+
+
+def _explained(trees: _Trees, matrix: NDArray[np.float64], truth: NDArray[np.float64]) -> Hypothesis:
+    best = trees.found.booster.attr("best_iteration")
+    hints = [int(best) + 1, trees.grown, int(best)] if best is not None else [trees.grown]
+    return explain(truth, lambda count: trees.margins(matrix, count), hints, trees.grown)
+
+
+def _ask(handout: _Handout, matrix: NDArray[np.float64], sure: int, progress: Progress) -> NDArray[np.float64]:
+    """Return kcal for each row, nan where the handout refuses one; the first `sure` rows it must answer."""
+    answers = []
+    for done, row in enumerate(matrix, start=1):
+        try:
+            answers.append(handout.predict_alone(row))
+        except ExportError:
+            if done <= sure:
+                raise
+            answers.append(np.nan)  # nobody's workout, made up here: it may check what it is given
+        progress(done, len(matrix))
+    return np.array(answers)
+
+
+def _prove(proof: ParitySample, features: NDArray[np.float32], files: dict[str, bytes], target: Target) -> Parity:
+    """Demand that both exported forms say what the handout said; return the worse of the two outcomes."""
+    booster = load_trees(files[TREES])
+    in_batches = columns_to_kcal(target, margins(booster, features, booster.num_boosted_rounds()))
+    one_by_one = columns_to_kcal(target, onnx_margins(files[ONNX], features))
+    outcomes = [
+        demand(proof, in_batches.tolist(), "the exported XGBoost model"),
+        demand(proof, one_by_one.tolist(), "the exported ONNX model"),
+    ]
+    return max(outcomes, key=lambda outcome: outcome.max_relative_difference)
+
+
+def _form(file: Path, data: Rows) -> tuple[dict[str, Any], dict[float, str]]:
+    """Return the type that pandas gives each raw column of the CSV, in its order, and its words for the sexes."""
+    raw = {"id", "Sex", "Gender", *INPUTS[1:]}
+    kinds = {name: kind for name, kind in pd.read_csv(file).dtypes.items() if name in raw}
+    name = "Sex" if "Sex" in kinds else "Gender"
+    sexes = {0.0: "male", 1.0: "female"} | dict(zip(data.columns["female"].tolist(), data.frame[name], strict=True))
+    if kinds["id"].kind not in "if":
+        kinds["id"] = object
+    return kinds, sexes
+
+
+def _companions(data: Rows, proof: ParitySample) -> dict[str, bytes]:
+    assert data.target is not None  # noqa: S101 - labelled rows were asked for
+    profiles = {name: profile_of(values) for name, values in {**data.columns, TARGET: data.target}.items()}
+    return {PARITY: msgspec.json.encode(proof), PROFILE: msgspec.json.encode(profiles)}
+
+
+def _manifest(engine: Engine, source: Source, held: Parity) -> Manifest:
+    return Manifest(
+        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        engine=engine,
+        feature_names=[],
+        trees=0,
+        target=Target("identity"),
+        training_metrics=source.trained.metrics,
+        git_sha=git_sha(),
+        handout_sha256=fingerprint(source.handout),
+        parity=ParityProof(rows=held.rows, max_relative_difference=held.max_relative_difference, tolerance=TOLERANCE),
+        libraries=library_versions(_LIBRARIES),
+    )
+
+
+def _warning(matrix: NDArray[np.float64], truth: NDArray[np.float64]) -> str | None:
+    if len(matrix) == 0:
+        return None
+    row = ", ".join(f"{name}={value:g}" for name, value in zip(INPUTS, matrix[0], strict=True))
+    return (
+        f"far out of the training data's ranges the handout answers otherwise than its trees do (for example "
+        f"{truth[0]:.6g} kcal for {row}); within them the two agree"
+    )

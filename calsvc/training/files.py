@@ -1,0 +1,42 @@
+"""Write files so that a crash leaves the old content or the new, and so that what was written stays written."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file beside the old one and put it in its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    write_durably(unfinished, content)
+    unfinished.replace(path)
+    sync_folder(path.parent)
+
+
+def replace_set(folder: Path, files: Mapping[str, bytes], mark: str) -> None:
+    """Replace files that belong together. `mark` is the one of them that says the set is complete.
+
+    From the first replacement to the last it is empty, so a crash in between leaves a set that says it is none.
+    """
+    if (folder / mark).exists():
+        replace_file(folder / mark, b"")
+    for name in sorted(files, key=lambda each: each == mark):
+        replace_file(folder / name, files[name])

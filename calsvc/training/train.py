@@ -1,0 +1,68 @@
+"""Train and publish: `python -m calsvc.training.train [--engine] [--out] [--holdout] [--if-needed]`.
+
+Runs the handout's own train.py on the split, exports what it trained, proves the export against the handout's own
+predict and puts the bundle in place. Whatever fails, the bundle that was there stays.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calsvc.handout.form import check_handout
+from calsvc.settings import Settings
+from calsvc.training.command import run_command
+from calsvc.training.holdout import FOLDER
+
+if TYPE_CHECKING:
+    from calsvc.training.pipeline import Summary
+
+
+def _run(arguments: argparse.Namespace, settings: Settings) -> None:
+    check_handout(settings.handout_dir)  # before two seconds of imports
+    out: Path = arguments.out or settings.model
+    if arguments.if_needed:
+        from calsvc.training.current import bundle_is_current  # noqa: PLC0415 - loads NumPy, which reads its thread cap
+
+        if bundle_is_current(replace(settings, model=out)):
+            print(f"{out} was made from this handout: nothing to do")
+            return
+    from calsvc.training.display import display_progress  # noqa: PLC0415 - as above, and polars and XGBoost
+    from calsvc.training.pipeline import train_bundle  # noqa: PLC0415
+
+    with display_progress() as display:
+        summary = train_bundle(settings, arguments.engine, out, arguments.holdout, display)
+    print(_told(summary))
+
+
+def _told(summary: "Summary") -> str:
+    manifest = summary.bundle.manifest
+    valid = manifest.training_metrics.get("valid_rmsle")
+    lines = [
+        f"version        {manifest.model_version}",
+        f"engine         {manifest.engine}" + (f", {manifest.trees} trees" if manifest.trees else ""),
+        f"valid RMSLE    {'not reported by train.py' if valid is None else f'{valid:.5f} (reported by train.py)'}",
+        f"holdout RMSLE  {summary.holdout_rmsle:.5f} on {summary.holdout_rows} rows never trained on",
+        f"parity         {manifest.parity.max_relative_difference:.1e} at most over {manifest.parity.rows} rows "
+        f"(allowed {manifest.parity.tolerance:g})",
+        f"bundle         {summary.bundle.folder}",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="just train", description="Train the handout and publish the bundle.")
+    engines = ("onnx", "reference", "auto")
+    parser.add_argument(
+        "--engine", choices=engines, default="onnx", help="auto: onnx, else the handout's own code (%(default)s)"
+    )
+    parser.add_argument("--out", type=Path, help="where the bundle goes (default: CALSVC_MODEL)")
+    parser.add_argument("--holdout", type=Path, default=FOLDER, help="the split to train on (%(default)s)")
+    parser.add_argument("--if-needed", action="store_true", help="only where the bundle is not of this handout")
+    return run_command(parser, _run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

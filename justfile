@@ -1,0 +1,58 @@
+# Run `./justw` instead of `just` on a machine that has only Python 3.11+: it brings just and uv along.
+
+set positional-arguments
+
+python := "uv run --frozen --all-extras python"
+
+# Show this list
+[private]
+default:
+    @just --list --unsorted
+
+# Train, serve, stream for a minute, and compare the service's numbers with the same computed offline
+[group('see it')]
+demo *args:
+    @{{ python }} -m streamsim demo "$@"
+
+# Serve the model on http://127.0.0.1:8000, training it first where there is none (docs/settings.md)
+[group('run')]
+serve:
+    @exec {{ python }} -m calsvc
+
+# Replay held-out rows in bursts and send each truth when it is due: just stream --rps 20 --on 5 --off 25
+[group('run')]
+stream *args:
+    @exec {{ python }} -m streamsim stream "$@"
+
+# Set rows aside that the model never sees, for streaming: just holdout --data FILE
+[group('model')]
+holdout *args:
+    @{{ python }} -m calsvc.training.holdout "$@"
+
+# Run the handout's own train.py on the rest, prove the fast scorer against it, publish the bundle
+[group('model')]
+train *args:
+    @{{ python }} -m calsvc.training.train "$@"
+
+# Score a CSV with the bundle: just predict --data FILE --out predictions.csv
+[group('model')]
+predict *args:
+    @{{ python }} -m calsvc.training.predict "$@"
+
+# Run every test: just test -k quality
+[group('develop')]
+test *args:
+    @{{ python }} -m pytest "$@"
+
+# Format, lint, types, and whether the docs say what the code does
+[group('develop')]
+check:
+    uv run --frozen ruff format --check .
+    uv run --frozen ruff check .
+    {{ python }} -m mypy
+    {{ python }} -m pytest -q tests/docs
+
+# Measure memory and start-up (docs/performance.md)
+[group('develop')]
+bench *args:
+    @{{ python }} -m tests.bench "$@"

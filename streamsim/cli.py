@@ -1,0 +1,178 @@
+"""The command line: what can be asked for, what is refused, and the command that sends what is still owed."""
+
+import argparse
+import math
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from streamsim.arrivals import Schedule
+from streamsim.rows import Rows
+from streamsim.run import Plan
+from streamsim.source import DEFAULT_DATA
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+DEFAULT_JOURNAL: Final = Path("data/streamsim/owed.db")
+_EXITS: Final = "Exit codes: 0 met, 1 could not run or could not deliver, 2 usage, 99 a threshold was missed."
+
+
+def number(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
+    """Return a parser of finite numbers in `low`..`high`, `low` itself excluded with `above`."""
+    wanted = f"a number {'above' if above else 'from'} {low:g} up to {high:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or (above and value == low):
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {wanted}")
+        return value
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers in `low`..`high`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {low} up to {high}")
+        return value
+
+    return parse
+
+
+def percent(text: str) -> float:
+    """Parse a share in percent, with or without the sign."""
+    return number(0, 100)(text.removesuffix("%"))
+
+
+def base_url(text: str) -> str:
+    """Parse the service's address."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and not parts.query
+    except ValueError:
+        usable = False
+    if not usable:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an address such as {DEFAULT_URL}")
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m streamsim`."""
+    top = argparse.ArgumentParser(prog="python -m streamsim", description="Replays real rows, and their truth later.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="stream|demo")
+    stream = commands.add_parser(
+        "stream",
+        usage="%(prog)s [--rps N] [--on S] [--off S] [option ...]",
+        help="replay rows in bursts and send each truth when it is due",
+        description="Sends one record a request in bursts on an open-loop schedule, and each truth when it is due.",
+        epilog=_EXITS,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_schedule(stream)
+    _add_delivery(stream)
+    _add_outcome(stream)
+    demo = commands.add_parser(
+        "demo",
+        help="holdout, train, serve and stream for about a minute, then compare the service's numbers with the record",
+        description="Runs the whole loop once and checks the service's numbers against the record of what was sent.",
+        epilog="Exit codes: 0 all numbers agree, 1 they do not or a step failed, 2 usage.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    demo.add_argument("--duration", type=number(1, 3600), default=40.0, metavar="S", help="seconds of streaming")
+    demo.add_argument("--url", type=base_url, help="use this running service instead of training and starting one")
+    return top
+
+
+def _add_schedule(stream: argparse.ArgumentParser) -> None:
+    group = stream.add_argument_group("schedule")
+    positive, day = number(0, 1e6, above=True), 86_400.0
+    group.add_argument(
+        "--rps", type=number(0, 1e5, above=True), default=20.0, metavar="N", help="records per second of a burst"
+    )
+    group.add_argument("--on", type=positive, default=5.0, metavar="S", help="length of a burst")
+    group.add_argument(
+        "--off", type=number(0, 1e6), default=25.0, metavar="S", help="silence after a burst; 0: steady stream"
+    )
+    group.add_argument("--cycles", type=whole(1, 10**9), metavar="N", help="end after so many bursts")
+    group.add_argument("--duration", type=positive, metavar="S", help="end after so many seconds; without both: Ctrl-C")
+    group.add_argument(
+        "--feedback-delay", type=number(0, 30 * day), default=300.0, metavar="S", help="when a truth is due"
+    )
+    group.add_argument(
+        "--grace", type=number(0, day), default=30.0, metavar="S", help="patience with failing deliveries at the end"
+    )
+    group.add_argument(
+        "--speed", type=number(0, 1e5, above=True), default=1.0, metavar="X", help="divides all times above"
+    )
+
+
+def _add_delivery(stream: argparse.ArgumentParser) -> None:
+    group = stream.add_argument_group("rows and delivery")
+    group.add_argument("--data", type=Path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
+    group.add_argument("--seed", type=whole(0, 2**63), default=0, metavar="N", help="of the order of the rows")
+    group.add_argument("--url", type=base_url, default=DEFAULT_URL, help="the service")
+    group.add_argument(
+        "--timeout",
+        type=number(0, 3600, above=True),
+        default=10.0,
+        metavar="S",
+        help="for one request, not divided by --speed",
+    )
+    group.add_argument(
+        "--journal", type=Path, default=DEFAULT_JOURNAL, metavar="FILE", help="where owed truths are kept"
+    )
+    group.add_argument(
+        "--resume", action="store_true", help="send what earlier runs owe; new records only with --cycles or --duration"
+    )
+
+
+def _add_outcome(stream: argparse.ArgumentParser) -> None:
+    group = stream.add_argument_group("outcome")
+    group.add_argument(
+        "--record", type=Path, metavar="FILE", help="NDJSON of predictions and truths (continued by --resume)"
+    )
+    group.add_argument("--report", type=Path, metavar="FILE", help="summary as JSON")
+    group.add_argument(
+        "--max-errors", type=percent, metavar="PERCENT", help="exit with 99 above this share of failed records"
+    )
+
+
+def wants_records(options: argparse.Namespace) -> bool:
+    """Say whether new records are to be streamed: always, except for a --resume alone."""
+    return not options.resume or options.cycles is not None or options.duration is not None
+
+
+def make_plan(options: argparse.Namespace, rows: Rows | None) -> Plan:
+    """Turn parsed options into a plan in real seconds."""
+    schedule = Schedule(options.rps, options.on, options.off, options.cycles, options.duration, options.speed)
+    return Plan(
+        url=options.url,
+        schedule=schedule,
+        journal=options.journal,
+        rows=rows,
+        feedback_delay=options.feedback_delay / options.speed,
+        grace=options.grace / options.speed,
+        timeout=options.timeout,
+        resume=options.resume,
+        record=options.record,
+    )
+
+
+def resume_command(plan: Plan) -> str:
+    """Return the command, ready for a shell, that sends what this plan's journal still owes."""
+    words = ["python", "-m", "streamsim", "stream", "--resume", "--url", plan.url, "--journal", str(plan.journal)]
+    if plan.record is not None:
+        words += ["--record", str(plan.record)]
+    return shlex.join(words)

@@ -1,0 +1,201 @@
+"""The HTTP side: sends one record or one truth, and names what became of it. No outcome raises.
+
+The service's documented contract is all that is known here: POST /predict and POST /feedback, both idempotent by id.
+"""
+
+import errno
+import json
+import math
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+import anyio
+
+from streamsim.rows import Record
+
+MAX_ANSWER_BYTES: Final = 64 * 1024
+
+
+class Cause(StrEnum):
+    """What became of a request."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    CLOSED = "closed"
+    HTTP_4XX = "http_4xx"
+    HTTP_503 = "http_503"
+    HTTP_5XX = "http_5xx"
+    BAD_ANSWER = "bad_answer"
+    NOT_SENT = "not_sent"
+    """The simulator itself had no room for it: too many in flight, or no file descriptor left."""
+
+
+class Answer(NamedTuple):
+    """One answer, or the lack of one: `status` is 0 without an answer, `retry_after` is in seconds."""
+
+    cause: Cause
+    status: int = 0
+    document: dict[str, Any] | None = None
+    retry_after: float = 0.0
+
+
+@dataclass(slots=True)
+class _Request:
+    url: str
+    body: bytes
+    headers: dict[str, str]
+    on_idle_connection: bool = False
+    """Sent on a connection that had served before, and not a byte has come back."""
+
+
+class Client:
+    """Sends to one service. Use `open_client`.
+
+    Counts in `resent` the requests that met a connection the service had closed while it was idle.
+    """
+
+    def __init__(self, pooled: aiohttp.ClientSession, fresh: aiohttp.ClientSession, url: str, patience: float) -> None:
+        self._pooled = pooled
+        self._fresh = fresh
+        self._url = url.rstrip("/")
+        self._patience = patience
+        self._random = random.Random()  # noqa: S311  trace ids have to be different, not secret
+        self.resent = 0
+
+    async def predict(self, record: Record) -> Answer:
+        """Ask for one prediction; OK means the right id came back with a finite Calories."""
+        answer = await self._post("/predict", record.body)
+        if answer.cause is Cause.OK and not _is_prediction(answer.document, json.loads(record.id_json)):
+            return answer._replace(cause=Cause.BAD_ANSWER)
+        return answer
+
+    async def feedback(self, id_json: str, truth: float) -> Answer:
+        """Send one truth; OK means the right id came back as matched or duplicate."""
+        answer = await self._post("/feedback", f'{{"id":{id_json},"Calories":{truth!r}}}'.encode())
+        if answer.cause is Cause.OK and not _is_status(answer.document, json.loads(id_json)):
+            return answer._replace(cause=Cause.BAD_ANSWER)
+        return answer
+
+    async def _post(self, path: str, body: bytes) -> Answer:
+        headers = {"Content-Type": "application/json", "traceparent": self._traceparent()}
+        request = _Request(self._url + path, body, headers)
+        with anyio.move_on_after(self._patience):
+            answer = await _try(self._pooled, request)
+            if answer.cause is Cause.CLOSED and request.on_idle_connection:
+                # A connection that the service closes just as it is used again says nothing about the service.
+                self.resent += 1
+                answer = await _try(self._fresh, request)
+            return answer
+        return Answer(Cause.TIMEOUT)
+
+    def _traceparent(self) -> str:
+        """W3C Trace Context, sampled; `| 1` because an id of zeros is not valid."""
+        return f"00-{self._random.getrandbits(128) | 1:032x}-{self._random.getrandbits(64) | 1:016x}-01"
+
+
+@asynccontextmanager
+async def open_client(url: str, patience: float) -> AsyncIterator[Client]:
+    """Open a client for the service at `url`; a request without a whole answer after `patience` seconds is given up."""
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_reuse)
+    async with _session(force_close=False, traces=[trace]) as pooled, _session(force_close=True, traces=[]) as fresh:
+        yield Client(pooled, fresh, url, patience)
+
+
+def _session(*, force_close: bool, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # A pool that makes requests wait for a free connection would close the open loop: no limit.
+        connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
+        trace_configs=traces,
+        # `_post` sets one deadline over both attempts.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.on_idle_connection = True
+
+
+async def _try(session: aiohttp.ClientSession, request: _Request) -> Answer:
+    try:
+        return await _exchange(session, request)
+    except aiohttp.ClientConnectorError as error:
+        exhausted = error.os_error.errno in {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
+        return Answer(Cause.NOT_SENT if exhausted else Cause.REFUSED)
+    except aiohttp.ClientResponseError:  # what came back is not HTTP
+        return Answer(Cause.BAD_ANSWER)
+    except (aiohttp.ClientError, OSError):
+        return Answer(Cause.CLOSED)
+
+
+async def _exchange(session: aiohttp.ClientSession, request: _Request) -> Answer:
+    """One request and its whole answer; raises what aiohttp raises when the connection fails."""
+    async with session.post(
+        request.url, data=request.body, headers=request.headers, allow_redirects=False, trace_request_ctx=request
+    ) as response:
+        request.on_idle_connection = False
+        content = await _read(response)
+        if response.status == 200:
+            document = _parsed(content)
+            return Answer(Cause.BAD_ANSWER if document is None else Cause.OK, 200, document)
+        return Answer(_status_cause(response.status), response.status, None, _retry_after(response))
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    """Read the body, or give it up as None beyond the bound."""
+    content = b""
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            response.close()
+            return None
+    return content
+
+
+def _parsed(content: bytes | None) -> dict[str, Any] | None:
+    try:
+        document = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _status_cause(status: int) -> Cause:
+    if status == 503:
+        return Cause.HTTP_503
+    if 400 <= status < 500:
+        return Cause.HTTP_4XX
+    return Cause.HTTP_5XX if status >= 500 else Cause.BAD_ANSWER
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float:
+    """Read Retry-After in its form of whole seconds; 0 where there is none."""
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def _same_id(document: dict[str, Any] | None, sent: int | str) -> bool:
+    answered = (document or {}).get("id")
+    return type(answered) is type(sent) and answered == sent
+
+
+def _is_prediction(document: dict[str, Any] | None, sent: int | str) -> bool:
+    calories = (document or {}).get("Calories")
+    if not isinstance(calories, int | float) or isinstance(calories, bool):
+        return False
+    try:
+        return math.isfinite(calories) and _same_id(document, sent)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+def _is_status(document: dict[str, Any] | None, sent: int | str) -> bool:
+    return (document or {}).get("status") in {"matched", "duplicate"} and _same_id(document, sent)

@@ -1,0 +1,180 @@
+"""One run: records leave on schedule, truths follow when due, and everything is settled or written down at the end."""
+
+import math
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from streamsim.arrivals import Schedule, next_burst, offsets, rate_at
+from streamsim.client import Answer, Cause, Client, open_client
+from streamsim.clocks import Clocks
+from streamsim.feedback import FeedbackScheduler
+from streamsim.journal import Journal, Owed, open_journal
+from streamsim.record import Recorder, open_record
+from streamsim.rows import Record, Rows
+from streamsim.summary import Progress, Summary
+from streamsim.tally import Tally
+
+MAX_IN_FLIGHT: Final = 10_000
+LAST_ANSWERS_S: Final = 2.0
+"""How long Ctrl-C waits for what is in flight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run is to do. Times are real seconds: the speed is already divided out. Without rows it only resumes."""
+
+    url: str
+    schedule: Schedule
+    journal: Path
+    rows: Rows | None
+    first_lap: int = 0
+    feedback_delay: float = 300.0
+    grace: float = 30.0
+    timeout: float = 10.0
+    resume: bool = False
+    record: Path | None = None
+
+
+class Screen(Protocol):
+    """Shows a run while it goes on."""
+
+    async def watch(self, progress: Callable[[], Progress]) -> None:
+        """Show the progress again and again until cancelled."""
+
+
+async def run(plan: Plan, screen: Screen, clocks: Clocks = Clocks()) -> Summary:  # noqa: B008  immutable
+    """Do one run, until all is settled, nothing more can be delivered, or SIGINT or SIGTERM ends it.
+
+    Raises:
+        JournalError: the journal is locked or not usable.
+        OutputError: the record cannot be written.
+    """
+    with open_journal(plan.journal) as journal, open_record(plan.record, append=plan.resume) as recorder:
+        async with open_client(plan.url, plan.timeout) as client:
+            this = Run(plan, client, journal, recorder, clocks)
+            async with anyio.create_task_group() as group:
+                await group.start(_watch_signals, this)
+                group.start_soon(screen.watch, this.progress)
+                await this.until_settled(group)
+                group.cancel_scope.cancel()
+            return this.summary()
+
+
+async def _watch_signals(this: "Run", *, task_status: TaskStatus[None]) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            this.interrupt()
+
+
+class Run:
+    """The state of one run. `run` builds it and owns its tasks."""
+
+    def __init__(self, plan: Plan, client: Client, journal: Journal, recorder: Recorder, clocks: Clocks) -> None:
+        self.plan = plan
+        self._client = client
+        self._journal = journal
+        self._recorder = recorder
+        self._clocks = clocks
+        self._tally = Tally()
+        self._feedback = FeedbackScheduler(client, journal, recorder, self._tally, clocks)
+        self._earlier = 0
+        self._started_at = clocks.wall()
+        self._start = clocks.monotonic()
+        self._interrupted = False
+        self._arriving, self._flying, self._draining = (anyio.CancelScope() for _ in range(3))
+
+    async def until_settled(self, group: TaskGroup) -> None:
+        """Take over what is owed, send every record, and wait until the truths are delivered."""
+        if self.plan.resume:
+            for owed in self._journal:
+                self._feedback.resume(owed)
+                self._tally.resumed += 1
+        else:
+            self._earlier = len(self._journal)
+        group.start_soon(self._feedback.run, group)
+        if self.plan.rows is not None:
+            await self._stream(self.plan.rows)
+        with self._draining:
+            await self._feedback.drain(self.plan.grace)
+
+    def interrupt(self) -> None:
+        """End the run early: no new arrivals, a moment for the answers in flight, none for truths. Twice: at once."""
+        self._arriving.cancel()
+        self._draining.cancel()
+        self._flying.deadline = -math.inf if self._interrupted else anyio.current_time() + LAST_ANSWERS_S
+        self._interrupted = True
+
+    def progress(self) -> Progress:
+        """Freeze the state for a display."""
+        elapsed = self._clocks.monotonic() - self._start
+        streaming = self.plan.rows is not None
+        return Progress(
+            elapsed=elapsed,
+            planned_rate=rate_at(self.plan.schedule, elapsed) if streaming else 0.0,
+            next_burst=next_burst(self.plan.schedule, elapsed) if streaming else None,
+            totals=self._tally.totals(self._client.resent),
+            timings=self._tally.timings(),
+        )
+
+    def summary(self) -> Summary:
+        """Freeze the outcome."""
+        elapsed = self._clocks.monotonic() - self._start
+        totals = self._tally.totals(self._client.resent)
+        return Summary(self._started_at, elapsed, self._interrupted, self._earlier, totals, self._tally.timings())
+
+    async def _stream(self, rows: Rows) -> None:
+        with self._flying:
+            async with anyio.create_task_group() as flights:  # left when every request is answered
+                with self._arriving:
+                    self._start = self._clocks.monotonic()
+                    for number, offset in enumerate(offsets(self.plan.schedule)):
+                        await self._sleep_until(self._start + offset)
+                        self._arrive(flights, rows.record(number, self.plan.first_lap), self._start + offset)
+        self._tally.interrupted, self._tally.in_flight = self._tally.in_flight, 0
+
+    async def _sleep_until(self, at: float) -> None:
+        """Wait for a planned time; when it has passed, only let the others run, and send at once."""
+        await anyio.sleep(max(0.0, at - self._clocks.monotonic()))
+        while (left := at - self._clocks.monotonic()) > 0:  # noqa: ASYNC110  timers may be a millisecond early
+            await anyio.sleep(left)
+
+    def _arrive(self, flights: TaskGroup, record: Record, planned: float) -> None:
+        self._tally.planned += 1
+        if self._tally.in_flight >= MAX_IN_FLIGHT:
+            self._tally.causes[Cause.NOT_SENT] += 1
+            return
+        self._tally.in_flight += 1
+        now = self._clocks.wall()
+        row = self._journal.intend(record.id_json, record.truth, now, now + self.plan.feedback_delay)
+        flights.start_soon(self._predict, record, row, planned)
+
+    async def _predict(self, record: Record, row: int, planned: float) -> None:
+        sent = self._clocks.monotonic()
+        self._tally.schedule_lag.record(sent - planned)
+        answer = await self._client.predict(record)
+        # Not in a `finally`: what is cut off here stays in flight, and `_stream` counts it as interrupted.
+        self._tally.in_flight -= 1
+        self._tally.causes[answer.cause] += 1
+        if answer.cause in {Cause.OK, Cause.TIMEOUT}:  # a timeout lasted at least as long; leaving it out would flatter
+            now = self._clocks.monotonic()
+            self._tally.from_planned.record(now - planned)
+            self._tally.from_sent.record(now - sent)
+        if answer.cause is Cause.OK:
+            self._acknowledge(record, row, answer)
+        else:
+            self._journal.forget(row)
+
+    def _acknowledge(self, record: Record, row: int, answer: Answer) -> None:
+        assert answer.document is not None  # noqa: S101  Cause.OK says so
+        predicted, at = float(answer.document["Calories"]), self._clocks.wall()
+        due = at + self.plan.feedback_delay
+        self._journal.acknowledge(row, predicted, at, due)
+        self._feedback.owe(row, self.plan.feedback_delay)
+        self._recorder.prediction(Owed(row, record.id_json, record.truth, predicted, at, due, 0))

@@ -1,0 +1,74 @@
+"""What a run came to, and which exit code that is. Pure."""
+
+from typing import Any, Final, NamedTuple
+
+from streamsim.tally import Timings, Totals
+
+MET: Final = 0
+COULD_NOT_RUN: Final = 1
+USAGE: Final = 2
+MISSED: Final = 99
+
+
+class Progress(NamedTuple):
+    """A run while it goes on: rates in records per real second, times in real seconds."""
+
+    elapsed: float
+    planned_rate: float
+    next_burst: float | None
+    totals: Totals
+    timings: Timings
+
+
+class Summary(NamedTuple):
+    """A run that has ended. `earlier` counts truths of earlier runs that were left as they were."""
+
+    started_at: float
+    elapsed: float
+    interrupted: bool
+    earlier: int
+    totals: Totals
+    timings: Timings
+
+    @property
+    def error_percent(self) -> float:
+        """Arrivals without the right answer, in percent of all; those cut off by Ctrl-C are left out."""
+        decided = self.totals.planned - self.totals.interrupted
+        return 100 * self.totals.failed / decided if decided else 0.0
+
+
+class Verdict(NamedTuple):
+    """The exit code and, where it is not 0, the reason in one sentence."""
+
+    exit_code: int
+    reason: str = ""
+
+
+def judge(summary: Summary, max_error_percent: float | None) -> Verdict:
+    """Decide the exit code: 0 met, 1 could not do what was asked, 99 the error threshold was missed."""
+    totals = summary.totals
+    if totals.failed and not totals.acknowledged:
+        return Verdict(COULD_NOT_RUN, "not one prediction was acknowledged; is the service running at --url?")
+    if max_error_percent is not None and summary.error_percent > max_error_percent:
+        return Verdict(MISSED, f"{summary.error_percent:.3g} % errors, allowed are {max_error_percent:g} %")
+    if totals.owed and not summary.interrupted:
+        return Verdict(COULD_NOT_RUN, f"{totals.owed} truths could not be delivered within the grace time")
+    return Verdict(MET)
+
+
+def as_json(summary: Summary, verdict: Verdict) -> dict[str, Any]:
+    """Return the summary as a JSON object with plain names; latencies in milliseconds, times in seconds."""
+    totals = summary.totals
+    return {
+        "exit_code": verdict.exit_code,
+        "reason": verdict.reason,
+        "started_at": summary.started_at,
+        "elapsed_s": summary.elapsed,
+        "interrupted": summary.interrupted,
+        "error_percent": summary.error_percent,
+        **totals._asdict(),
+        "sent": totals.sent,
+        "owed": totals.owed,
+        "owed_by_earlier_runs": summary.earlier,
+        "milliseconds": {name: each._asdict() for name, each in summary.timings._asdict().items()},
+    }

@@ -1,0 +1,1 @@
+"""Measurements: run by hand (`just bench`), printed, never asserted on time."""

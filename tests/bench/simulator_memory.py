@@ -1,0 +1,107 @@
+"""What the simulator takes with two hours of truths owed at 20/s: `python tests/bench/simulator_memory.py [CSV]`.
+
+Uses the real loader, client, scheduler, journal and display; prints resident memory step by step, the cost of the
+journal's writes, and exits with 1 when the limit is passed.
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+from rich.live import Live
+
+import streamsim.__main__  # noqa: F401  everything that `stream` imports
+from streamsim.client import open_client
+from streamsim.clocks import Clocks
+from streamsim.display import show_summary
+from streamsim.feedback import FeedbackScheduler
+from streamsim.journal import open_journal
+from streamsim.record import open_record
+from streamsim.rows import Rows
+from streamsim.source import load
+from streamsim.summary import Summary
+from streamsim.tally import Tally
+
+OWED = 144_000
+DELAY_S = 7_200.0
+LIMIT_MIB = 100.0
+ROWS = 15_000
+
+
+def resident_mib() -> float:
+    """Resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def generated_csv(folder: Path) -> Path:
+    """As many rows as a large holdout has, where no file is given."""
+    lines = ["id,Sex,Age,Height,Weight,Duration,Heart_Rate,Body_Temp,Calories"]
+    lines += [f"{i},female,{20 + i % 60},170.5,70.5,{1 + i % 30},{67 + i % 60},40.1,{i % 300}.0" for i in range(ROWS)]
+    path = folder / "rows.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def microseconds(work: Callable[[], object], count: int) -> float:
+    """Time per call."""
+    started = time.perf_counter()
+    for _ in range(count):
+        work()
+    return (time.perf_counter() - started) / count * 1e6
+
+
+async def owe_two_hours(rows: Rows, folder: Path, table: list[tuple[str, float]]) -> float:
+    """Owe every truth as a run does after its acknowledgement; returns microseconds for the journal's two writes."""
+    clocks, tally = Clocks(), Tally()
+    with open_journal(folder / "owed.db") as journal, open_record(folder / "record.ndjson", append=False) as recorder:
+        async with open_client("http://127.0.0.1:1", 10) as client, anyio.create_task_group() as group:
+            scheduler = FeedbackScheduler(client, journal, recorder, tally, clocks)
+            group.start_soon(scheduler.run, group)
+            table.append(("client, scheduler and journal open", resident_mib()))
+            spent = 0.0
+            for number in range(OWED):
+                record, now = rows.record(number), clocks.wall()
+                started = time.perf_counter()
+                row = journal.intend(record.id_json, record.truth, now, now + DELAY_S)
+                journal.acknowledge(row, 100.0, now, now + DELAY_S)
+                spent += time.perf_counter() - started
+                scheduler.owe(row, DELAY_S)
+                if number % 1000 == 0:
+                    await anyio.lowlevel.checkpoint()
+            with Live(console=Console(), auto_refresh=False, transient=True):
+                show_summary(Console(quiet=True), Summary(0, 0, False, 0, tally.totals(0), tally.timings()))
+            table.append((f"{len(journal):,} truths owed", resident_mib()))
+            group.cancel_scope.cancel()
+    return spent / OWED * 1e6
+
+
+def main() -> int:
+    """Print the table."""
+    table = [("start, everything imported", resident_mib())]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = load(Path(sys.argv[1]) if len(sys.argv) > 1 else generated_csv(folder), 0)
+        table.append((f"{len(rows):,} rows loaded", resident_mib()))
+        writes = anyio.run(owe_two_hours, rows, folder, table, backend_options={"use_uvloop": True})
+        with open_journal(folder / "costs.db") as journal:
+            row = journal.intend("1", 1.0, 0.0, 0.0)
+            read = microseconds(lambda: journal.get(row), 10_000)
+            both = microseconds(lambda: journal.forget(journal.intend("1", 1.0, 0.0, 0.0)), 10_000)
+    for step, mib in table:
+        print(f"{step:<40}{mib:>8.1f} MiB")
+    print(f"{'journal, write intent + acknowledge':<40}{writes:>8.1f} us")
+    print(f"{'journal, read one row':<40}{read:>8.1f} us")
+    print(f"{'journal, write intent + remove':<40}{both:>8.1f} us")
+    passed = table[-1][1] <= LIMIT_MIB
+    print(f"{'pass' if passed else 'FAIL'}: {table[-1][1]:.1f} MiB of {LIMIT_MIB:g} MiB")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Trains and exports handouts for the tests of this folder."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from msgspec.structs import replace
+
+from calsvc.handout.running import TrainedArtefact, run_training
+from calsvc.model.bundle import Bundle, Manifest
+from calsvc.settings import Settings
+from calsvc.training.export import Source, export
+from calsvc.training.publish import publish
+from calsvc.training.split import make_split
+
+
+class Trained(NamedTuple):
+    """A handout, the split of its rows, what its train.py left, and the bundle made of it."""
+
+    handout: Path
+    holdout: Path
+    artefact: TrainedArtefact
+    bundle: Bundle
+
+    @property
+    def settings(self) -> Settings:
+        """Settings that name this handout and this bundle."""
+        return Settings(handout_dir=self.handout, model=self.bundle.folder)
+
+
+def train(handout: Path, folder: Path) -> tuple[Source, Path]:
+    """Split and train a handout; return what can be exported, and the folder of the split."""
+    make_split(handout, folder / "holdout", data=None, fraction=0.3, seed=0)
+    (folder / "trained").mkdir(parents=True)
+    artefact = run_training(handout, folder / "holdout", folder / "trained", lambda _: None)
+    return Source(handout, artefact, folder / "holdout" / "train.csv"), folder / "holdout"
+
+
+def silent(_done: int, _total: int) -> None:
+    """Report no progress."""
+
+
+def trained_in(folder: Path, handout: Path) -> Trained:
+    """Train, export and publish a handout under `folder`."""
+    source, holdout = train(handout, folder)
+    draft = export("onnx", source, silent)
+    bundle = publish(draft.manifest, draft.files, folder / "bundle")
+    return Trained(handout, holdout, source.trained, bundle)
+
+
+def successor(manifest: Manifest, number: int) -> Manifest:
+    """Return the manifest of a bundle made `number` seconds into another minute."""
+    return replace(manifest, created_at=f"2030-01-01T00:00:{number:02d}.000000Z")
+
+
+def replace_in(file: Path, old: str, new: str) -> None:
+    """Change the text of a handout's file, which must hold `old`."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def real_rows() -> Path:
+    """Return the CSV of real rows that CALSVC_REAL_DATA names; skip the test where it names none."""
+    if not (file := os.environ.get("CALSVC_REAL_DATA")):
+        pytest.skip("no real rows here: set CALSVC_REAL_DATA to a CSV of them")
+    return Path(file)

@@ -1,0 +1,67 @@
+"""Declared and shown are the same: every metric by its name, kind and labels, in a real scrape."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from observability import signals
+from tests.test_app import Service, running
+
+NOT_OURS = ("process_", "target")
+
+
+@pytest.fixture(scope="module")
+def used(bundle: Path) -> Iterator[Service]:
+    """A service that has seen everything that makes a metric move: a metric that never moves shows no series."""
+    for service in running(bundle, max_pending=1):
+        for record_id in (1, 2):
+            service.predict(id=record_id)
+        for record_id, kcal in ((2, 100.0), (2, 100.0), (2, 1.0), (3, 1.0)):
+            service.feedback(record_id, kcal)
+        yield service
+
+
+def shown(service: Service) -> dict[str, Family]:
+    """The families of a scrape, as the parser names them."""
+    return {family.name: family for family in parse(service.client.get("/metrics").text)}
+
+
+@pytest.mark.parametrize("metric", signals.METRICS, ids=lambda metric: metric.exposed)
+def test_a_declared_metric_is_shown_as_declared(used: Service, metric: signals.Metric):
+    """Name, kind, help and labels of the exposition are those of the declaration."""
+    family = shown(used)[metric.exposed.removesuffix("_total")]
+    assert (family.type, family.documentation) == (metric.kind, metric.help)
+    labels = {frozenset(set(sample.labels) - {"le"}) for sample in family.samples}
+    assert labels == {frozenset(name.replace(".", "_") for name in metric.attributes)}
+
+
+def test_nothing_is_shown_that_was_not_declared(used: Service):
+    """A name is born in signals.py or not at all."""
+    declared = {metric.exposed.removesuffix("_total") for metric in signals.METRICS}
+    assert {name for name in shown(used) if not name.startswith(NOT_OURS)} <= declared
+
+
+def test_process_metrics_are_shown(used: Service):
+    """The names that every dashboard knows."""
+    assert {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds"} <= set(shown(used))
+
+
+def test_openmetrics_parses_strictly(used: Service):
+    """The stricter format is valid too."""
+    answer = used.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    names = {family.name for family in parse_openmetrics(answer.text)}
+    assert "calsvc_quality_rmsle" in names
+
+
+def test_histograms_have_the_declared_buckets(used: Service):
+    """Latency is resolved from half a millisecond on, lag up to the retention."""
+    families = shown(used)
+    for metric in (metric for metric in signals.METRICS if metric.kind == "histogram"):
+        bounds = {float(sample.labels["le"]) for sample in families[metric.exposed].samples if "le" in sample.labels}
+        assert bounds == {*metric.buckets, float("inf")}
+    assert signals.REQUEST_DURATION.buckets[0] == 0.0005
+    assert signals.FEEDBACK_LAG.buckets[-1] == 3600

@@ -1,0 +1,91 @@
+"""A real service in a process of its own, on a free port of the loopback interface."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 60.0
+"""Seconds that anything may take here before it counts as hanging."""
+
+
+class ServiceProcess:
+    """A running `python -m calsvc`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: IO[bytes]) -> None:
+        self.process = process
+        self.url = url
+        self.log = log
+
+    def call(self, path: str, body: Any = None) -> tuple[int, dict[str, str], bytes]:
+        """GET, or POST of JSON (bytes go as they are); return status, headers, content."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - always http://127.0.0.1
+                return answer.status, dict(answer.headers), answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, dict(error.headers), error.read()
+
+    def wait_until(self, path: str, status: int) -> float:
+        """Poll until `path` answers with `status`; return how long it took, seconds."""
+        started = time.monotonic()
+        while time.monotonic() - started < PATIENCE:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the service exited with {self.process.returncode}: {self.output()}")
+            try:
+                if self.call(path)[0] == status:
+                    return time.monotonic() - started
+            except OSError:
+                pass  # the port is not open yet
+            time.sleep(0.01)
+        raise TimeoutError(f"{path} did not answer {status} within {PATIENCE:g} s: {self.output()}")
+
+    def output(self) -> str:
+        """Everything the process has printed."""
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Signal the process and return its exit code."""
+        self.process.send_signal(how)
+        return self.process.wait(PATIENCE)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody uses at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def service_process(
+    folder: Path, environ: Mapping[str, str], *, ready: bool = True, folder_of_process: Path = ROOT
+) -> Iterator[ServiceProcess]:
+    """Run the service in the checkout with `environ` on top of ours, logging to `folder`; stop it at the end."""
+    port = free_port()
+    settings = {"CALSVC_PORT": str(port), "CALSVC_DRAIN_DELAY": "0.1", **environ}
+    with (folder / f"service-{port}.log").open("w+b") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "calsvc"], env=os.environ | settings, cwd=folder_of_process, stdout=log, stderr=log
+        )
+        try:
+            service = ServiceProcess(process, f"http://127.0.0.1:{port}", log)
+            if ready:
+                service.wait_until("/readyz", 200)
+            yield service
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()

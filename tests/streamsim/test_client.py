@@ -1,0 +1,154 @@
+"""Every outcome of a request has a name and none raises, against real sockets that misbehave."""
+
+import json
+import re
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio.abc import SocketStream
+
+from streamsim.client import Answer, Cause, open_client
+from tests.streamsim.fakes import CountingService, http_answer, make_rows, raw_server, read_request
+
+pytestmark = pytest.mark.anyio
+RECORD = make_rows(1).record(0)
+GOOD = b'{"id":1,"Calories":12.5}'
+
+
+async def ask(url: str, patience: float = 5.0) -> Answer:
+    """Ask for one prediction on a new client."""
+    async with open_client(url, patience) as client:
+        return await client.predict(RECORD)
+
+
+async def test_a_good_answer_is_ok_and_carries_what_was_received(service: CountingService):
+    """The record arrives as JSON with a sampled W3C trace context, and the number comes back."""
+    answer = await ask(service.url)
+    assert answer.cause is Cause.OK
+    assert answer.document == {"id": 1, "Calories": 10.5}
+    assert service.bodies == [json.loads(RECORD.body)]
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", service.traceparents[0])
+
+
+async def test_feedback_tells_the_four_answers_apart(service: CountingService):
+    """Matched, duplicate, conflict and unknown, as the contract says."""
+    async with open_client(service.url, 5) as client:
+        await client.predict(RECORD)
+        first, again = await client.feedback("1", 7.5), await client.feedback("1", 7.5)
+        conflict, unknown = await client.feedback("1", 8.0), await client.feedback('"1"', 7.5)
+    assert first.document == {"id": 1, "status": "matched"}
+    assert again.document == {"id": 1, "status": "duplicate"}
+    assert (conflict.status, unknown.status) == (409, 404)
+    assert service.truths == {1: 7.5}
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (http_answer(b"{}", "503 Service Unavailable", "Retry-After: 7\r\n"), Cause.HTTP_503),
+        (http_answer(b"{}", "500 Internal Server Error"), Cause.HTTP_5XX),
+        (http_answer(b"{}", "422 Unprocessable Content"), Cause.HTTP_4XX),
+        (http_answer(b"", "302 Found", "Location: /elsewhere\r\n"), Cause.BAD_ANSWER),
+        (http_answer(b"{"), Cause.BAD_ANSWER),
+        (http_answer(b"[1]"), Cause.BAD_ANSWER),
+        (http_answer(b"[" * 60_000), Cause.BAD_ANSWER),
+        (http_answer(b'{"id":2,"Calories":12.5}'), Cause.BAD_ANSWER),
+        (http_answer(b'{"id":"1","Calories":12.5}'), Cause.BAD_ANSWER),
+        (http_answer(b'{"id":true,"Calories":12.5}'), Cause.BAD_ANSWER),
+        (http_answer(b'{"id":1,"Calories":NaN}'), Cause.BAD_ANSWER),
+        (http_answer(b'{"id":1,"Calories":1e400}'), Cause.BAD_ANSWER),
+        (http_answer(b'{"id":1,"Calories":true}'), Cause.BAD_ANSWER),
+        (http_answer(b'{"id":1,"Calories":' + b"9" * 400 + b"}"), Cause.BAD_ANSWER),
+        (http_answer(b'{"id":1,"Calories":12.5,"more":"' + b"x" * 70_000 + b'"}'), Cause.BAD_ANSWER),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Cause.BAD_ANSWER),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", Cause.CLOSED),
+        (b"", Cause.CLOSED),
+    ],
+)
+async def test_what_a_server_answers_is_named(answer: bytes, cause: Cause):
+    """One answer, then the server closes."""
+
+    async def handle(stream: SocketStream) -> None:
+        await read_request(stream)
+        await stream.send(answer)
+
+    async with raw_server(handle) as url:
+        given = await ask(url)
+    assert given.cause is cause
+    assert given.retry_after == (7 if cause is Cause.HTTP_503 else 0)
+
+
+async def test_a_server_that_is_down_refuses():
+    """Nothing listens on the port any more."""
+
+    async def never(_stream: SocketStream) -> None:
+        raise AssertionError
+
+    async with raw_server(never) as url:
+        pass
+    assert (await ask(url)).cause is Cause.REFUSED
+
+
+async def test_a_server_that_never_answers_times_out():
+    """Patience ends, also when the answer has begun."""
+
+    async def handle(stream: SocketStream) -> None:
+        await read_request(stream)
+        await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        await anyio.sleep_forever()
+
+    async with raw_server(handle) as url:
+        assert (await ask(url, patience=0.05)).cause is Cause.TIMEOUT
+
+
+async def test_a_stale_idle_connection_is_no_error():
+    """A server that hangs up on the second request of each connection is asked once more, on a new one."""
+    connections: list[int] = []
+
+    async def handle(stream: SocketStream) -> None:
+        connections.append(0)
+        await read_request(stream)
+        await stream.send(http_answer(GOOD))
+        await read_request(stream)  # and close without a byte
+
+    async with raw_server(handle) as url, open_client(url, 5) as client:
+        answers = [await client.predict(RECORD) for _ in range(4)]
+        assert [answer.cause for answer in answers] == [Cause.OK] * 4
+        assert client.resent == 2
+    assert len(connections) == 4
+
+
+async def test_a_new_connection_that_is_closed_is_an_error():
+    """A server that closes every connection unanswered is not asked twice."""
+    requests: list[object] = []
+
+    async def handle(stream: SocketStream) -> None:
+        requests.append(await read_request(stream))
+
+    async with raw_server(handle) as url:
+        assert (await ask(url)).cause is Cause.CLOSED
+    assert len(requests) == 1
+
+
+async def test_an_answer_that_has_begun_is_not_asked_for_again():
+    """A reused connection that breaks in the middle of an answer is closed, and that is all."""
+    requests: list[object] = []
+
+    async def handle(stream: SocketStream) -> None:
+        requests.append(await read_request(stream))
+        await stream.send(http_answer(GOOD))
+        requests.append(await read_request(stream))
+        await stream.send(http_answer(GOOD)[:-5])
+
+    async with raw_server(handle) as url, open_client(url, 5) as client:
+        assert (await client.predict(RECORD)).cause is Cause.OK
+        assert (await client.predict(RECORD)).cause is Cause.CLOSED
+        assert client.resent == 0
+    assert len(requests) == 2
+
+
+async def test_a_path_in_front_of_the_service_is_kept(service: CountingService, tmp_path: Path):
+    """The address may end with a slash or name a prefix; an unknown one is the server's 404."""
+    assert (await ask(service.url + "/")).cause is Cause.OK
+    assert (await ask(f"{service.url}/{tmp_path.name}")).status == 404

@@ -1,0 +1,171 @@
+"""Truths leave when they are due, in order, until the service has settled them."""
+
+import heapq
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamsim.client import Answer, Cause, open_client
+from streamsim.clocks import Clocks
+from streamsim.feedback import DueHeap, FeedbackScheduler, definitive, retry_delay
+from streamsim.journal import Journal, open_journal
+from streamsim.record import Recorder
+from streamsim.tally import Tally
+from tests.clock import Clock
+from tests.streamsim.fakes import CountingService
+
+items = st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 2**32 - 1)), max_size=60)
+
+
+@given(items=items, now=st.integers(0, 2**40))
+def test_the_packed_heap_is_a_heap_of_pairs(items: list[tuple[int, int]], now: int):
+    """It gives out what is due in the order of (time, row), and keeps the rest."""
+    heap, naive = DueHeap(), list[tuple[int, int]]()
+    for due_ms, row in items:
+        heap.push(due_ms, row)
+        heapq.heappush(naive, (due_ms, row))
+    while naive and naive[0][0] <= now:
+        assert heap.next_due_ms() == naive[0][0]
+        assert heap.pop_due(now) == heapq.heappop(naive)[1]
+    assert heap.pop_due(now) is None
+    assert len(heap) == len(naive)
+    assert heap.next_due_ms() == (naive[0][0] if naive else None)
+
+
+@pytest.mark.parametrize(("due_ms", "row"), [(-1, 0), (0, -1), (0, 2**32)])
+def test_what_cannot_be_packed_is_refused(due_ms: int, row: int):
+    """A time before the start, or a row that would run into the time."""
+    with pytest.raises(ValueError, match="cannot pack"):
+        DueHeap().push(due_ms, row)
+
+
+def test_retries_back_off_and_honour_retry_after():
+    """Doubling up to 30 s, halved at most by jitter; the service's wish counts up to five minutes."""
+    assert [retry_delay(n, 0, jitter=0) for n in (1, 2, 3, 7, 100)] == [0.5, 1, 2, 30, 30]
+    assert retry_delay(1, 0, jitter=1) == 0.25
+    assert retry_delay(1, 12, jitter=0) == 12
+    assert retry_delay(1, float("inf"), jitter=0) == 300
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Answer(Cause.OK, 200, {"id": 1, "status": "matched"}), "matched"),
+        (Answer(Cause.OK, 200, {"id": 1, "status": "duplicate"}), "duplicate"),
+        (Answer(Cause.HTTP_4XX, 404), "unknown"),
+        (Answer(Cause.HTTP_4XX, 409), "conflict"),
+        (Answer(Cause.HTTP_4XX, 422), "rejected"),
+        (Answer(Cause.HTTP_4XX, 429), None),
+        (Answer(Cause.HTTP_503, 503), None),
+        (Answer(Cause.BAD_ANSWER, 200), None),
+        (Answer(Cause.REFUSED), None),
+    ],
+)
+def test_only_definitive_answers_settle_a_truth(answer: Answer, status: str | None):
+    """Everything else leaves it owed."""
+    assert definitive(answer) == status
+
+
+class Desk:
+    """A scheduler on clocks of its own, with three acknowledged truths (ids 0, 1, 2) in its journal."""
+
+    def __init__(self, service: CountingService, journal: Journal) -> None:
+        self.monotonic, self.wall = Clock(50.0), Clock(1_000.0)
+        self.journal = journal
+        self.service = service
+        self.tally = Tally()
+        self.rows = [journal.intend(str(n), n + 0.5, 1_000.0, 1_300.0) for n in range(3)]
+        for n, row in enumerate(self.rows):
+            journal.acknowledge(row, 1.0, 1_000.0, 1_300.0)
+            service.predicted[n] = 1.0
+
+    @asynccontextmanager
+    async def scheduler(self) -> AsyncIterator[FeedbackScheduler]:
+        """A running scheduler, cancelled at the end."""
+        async with open_client(self.service.url, 5) as client, anyio.create_task_group() as group:
+            clocks = Clocks(self.monotonic, self.wall)
+            scheduler = FeedbackScheduler(client, self.journal, Recorder(None), self.tally, clocks)
+            group.start_soon(scheduler.run, group)
+            yield scheduler
+            group.cancel_scope.cancel()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, service: CountingService) -> Iterator[Desk]:
+    """A desk with an open journal."""
+    with open_journal(tmp_path / "owed.db") as journal:
+        yield Desk(service, journal)
+
+
+@pytest.mark.anyio
+async def test_a_truth_is_sent_when_it_is_due_and_not_before(desk: Desk):
+    """After 10 s on the clock those due at 5 s and 10 s are sent; the one due 1 ms later waits."""
+    async with desk.scheduler() as scheduler:
+        for row, delay in zip(desk.rows, (10.0, 10.001, 5.0), strict=True):
+            scheduler.owe(row, delay)
+        desk.monotonic.now += 10.0
+        scheduler.owe(desk.journal.intend("9", 1.0, 0, 0), 0.0)  # wakes the scheduler to the clock that was moved
+        await desk.service.until(lambda: desk.service.statuses.total() == 3)
+    assert set(desk.service.truths) == {0, 2}
+    assert desk.service.statuses == {"matched": 2, "unknown": 1}
+    assert [owed.id_json for owed in desk.journal] == ["1"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("wall", "monotonic"), [(1_301.0, 0.0), (1_299.0, 1.0), (-90_000.0, 300.0)])
+async def test_resumed_truths_keep_their_due_time(desk: Desk, wall: float, monotonic: float):
+    """Past due: at once; due in 1 s: after 1 s; after the wall clock was set back by a day: at most the delay."""
+    desk.wall.now = wall
+    async with desk.scheduler() as scheduler:
+        scheduler.resume(desk.journal.get(desk.rows[0]))
+        desk.monotonic.now += monotonic
+        scheduler.owe(desk.rows[1], 0.0)
+        await desk.service.until(lambda: len(desk.service.truths) == 2)
+    assert set(desk.service.truths) == {0, 1}
+
+
+@pytest.mark.anyio
+async def test_a_truth_that_fails_stays_owed_and_is_tried_again(desk: Desk):
+    """A 503 is counted, noted in the journal, and followed by the same truth once more."""
+
+    async def overloaded_once(_path: str, number: int) -> web.Response | None:
+        return web.Response(status=503) if number == 1 else None
+
+    desk.service.gate = overloaded_once
+    async with desk.scheduler() as scheduler:
+        scheduler.owe(desk.rows[0], 0.0)
+        await desk.service.until(lambda: desk.service.requests["feedback"] == 1)
+        while not desk.tally.retries:
+            await anyio.lowlevel.checkpoint()
+        assert desk.journal.get(desk.rows[0]).attempts == 1
+        desk.monotonic.now += 0.5
+        scheduler.owe(desk.rows[1], 0.0)
+        await desk.service.until(lambda: len(desk.service.truths) == 2)
+    assert desk.tally.retries == {Cause.HTTP_503: 1}
+    assert set(desk.service.truths) == {0, 1}
+
+
+@pytest.mark.anyio
+async def test_at_most_64_truths_are_under_way(desk: Desk):
+    """A backlog of 200 that is due at once meets a service that does not answer: 64 requests, no more."""
+    hold = anyio.Event()
+
+    async def hold_all(_path: str, number: int) -> None:
+        if number == 64:
+            hold.set()
+        await anyio.sleep_forever()
+
+    desk.service.gate = hold_all
+    async with desk.scheduler() as scheduler:
+        for n in range(200):
+            scheduler.owe(desk.journal.intend(str(n), 1.0, 0, 0), 0.0)
+        with anyio.fail_after(10):
+            await hold.wait()
+        await anyio.wait_all_tasks_blocked()
+    assert desk.service.requests["feedback"] == 64

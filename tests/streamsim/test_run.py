@@ -1,0 +1,223 @@
+"""Whole runs in this process: the loop stays open, the totals add up, and no server ends a run."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import web
+
+from streamsim.arrivals import Schedule, offsets
+from streamsim.client import Cause
+from streamsim.errors import JournalLocked
+from streamsim.journal import open_journal
+from streamsim.report import compute, read_record
+from streamsim.run import MAX_IN_FLIGHT, Plan, run
+from streamsim.summary import Summary, as_json, judge
+from tests.streamsim.fakes import CountingService, Silence, make_plan, make_rows, raw_server, serving
+
+pytestmark = pytest.mark.anyio
+FAST = Schedule(200, 0.1, 0.1, cycles=2)  # 40 records in 0.3 s
+
+
+async def streamed(plan: Plan) -> Summary:
+    """Run a plan and check that its totals add up."""
+    summary = await run(plan, Silence())
+    totals = summary.totals
+    assert totals.in_flight == 0
+    assert totals.sent == totals.acknowledged + sum(totals.errors.values()) + totals.interrupted
+    assert totals.planned == totals.sent + totals.not_sent
+    with open_journal(plan.journal) as journal:
+        assert len(journal) == totals.owed + summary.earlier
+    return summary
+
+
+async def test_every_record_is_predicted_and_every_truth_delivered_once(service: CountingService, tmp_path: Path):
+    """A good service gets 40 records and their 40 truths, and the record says the same."""
+    plan = make_plan(service.url, tmp_path, FAST, record=tmp_path / "record.ndjson")
+    summary = await streamed(plan)
+    assert (summary.totals.acknowledged, summary.totals.delivered, summary.totals.owed) == (40, {"matched": 40}, 0)
+    assert service.truths == {n: float(n) for n in range(1, 41)}
+    report = compute(read_record(tmp_path / "record.ndjson"))
+    errors = [(math.log1p((n + 20) / 2) - math.log1p(n)) ** 2 for n in range(1, 41)]
+    assert report.rmsle == pytest.approx(math.sqrt(sum(errors) / 40), abs=1e-12)
+    assert (report.acknowledged, report.joined, report.coverage) == (40, 40, 1.0)
+    assert report.lag_mean is not None
+    assert report.lag_mean >= plan.feedback_delay
+    assert len(set(service.traceparents)) == 40
+    assert judge(summary, 0.0).exit_code == 0
+
+
+async def test_rows_start_over_with_ids_of_their_own(service: CountingService, tmp_path: Path):
+    """Forty records out of three rows are forty ids, each joined with its row's truth."""
+    await streamed(make_plan(service.url, tmp_path, FAST, rows=make_rows(3)))
+    assert len(service.truths) == 40
+    assert service.truths[2] == service.truths["2.1"] == service.truths["2.12"] == 2.0
+
+
+async def test_a_stalled_service_does_not_hold_arrivals_back(service: CountingService, tmp_path: Path):
+    """Open loop: while the service is frozen for a second all records leave on time, and p99 tells of the second."""
+
+    async def frozen(path: str, number: int) -> None:
+        if path == "predict" and number >= 10:
+            await thawed.wait()
+
+    async def thaw() -> None:
+        await service.until(lambda: service.requests["predict"] >= 10)
+        await anyio.sleep(1)  # the stall itself
+        thawed.set()
+
+    thawed, schedule = anyio.Event(), Schedule(100, 0.8, 0, cycles=1)
+    service.gate = frozen
+    async with anyio.create_task_group() as group:
+        group.start_soon(thaw)
+        summary = await streamed(make_plan(service.url, tmp_path, schedule))
+    assert summary.totals.planned == summary.totals.acknowledged == len(list(offsets(schedule))) == 80
+    timings = summary.timings
+    assert timings.from_planned.p99 is not None
+    assert timings.schedule_lag.max is not None
+    assert timings.from_planned.p99 >= 900
+    assert timings.schedule_lag.max < 500
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"), [(503, Cause.HTTP_503), (500, Cause.HTTP_5XX), (422, Cause.HTTP_4XX), (200, Cause.BAD_ANSWER)]
+)
+async def test_a_service_that_fails_now_and_then_is_counted_and_never_ends_the_run(
+    service: CountingService, tmp_path: Path, status: int, cause: Cause
+):
+    """Every fourth prediction fails: ten errors, thirty truths owed and delivered, 25 % in the verdict."""
+
+    async def fail(path: str, number: int) -> web.Response | None:
+        return web.Response(status=status) if path == "predict" and number % 4 == 0 else None
+
+    service.gate = fail
+    summary = await streamed(make_plan(service.url, tmp_path, FAST))
+    assert summary.totals.errors == {cause: 10}
+    assert summary.totals.delivered == {"matched": 30}
+    assert judge(summary, 24.9).exit_code == 99
+    assert judge(summary, 25.0).exit_code == 0
+
+
+async def test_a_service_that_hangs_up_or_is_slow_is_counted(service: CountingService, tmp_path: Path):
+    """A timeout counts as one, and its duration counts in the latency."""
+
+    async def hang(path: str, number: int) -> None:
+        if path == "predict" and number == 5:
+            await anyio.sleep_forever()
+
+    service.gate = hang
+    summary = await streamed(make_plan(service.url, tmp_path, FAST, timeout=0.5))
+    assert summary.totals.errors == {Cause.TIMEOUT: 1}
+    assert summary.timings.from_sent.max is not None
+    assert summary.timings.from_sent.max >= 500
+
+
+async def test_a_service_that_is_down_ends_with_could_not_run(tmp_path: Path):
+    """Forty refusals, nothing owed, exit code 1."""
+    async with raw_server(lambda stream: stream.aclose()) as url:
+        pass
+    summary = await streamed(make_plan(url, tmp_path, FAST))
+    assert summary.totals.errors == {Cause.REFUSED: 40}
+    assert summary.totals.owed == 0
+    assert judge(summary, None).exit_code == 1
+
+
+async def test_truths_wait_for_a_service_that_comes_back(tmp_path: Path):
+    """The service dies after the predictions and returns on the same port: every truth is delivered, once."""
+    service = CountingService()
+    plan: dict[str, Any] = {"rows": make_rows(5), "feedback_delay": 0.2}
+    outcome: list[Summary] = []
+
+    async def stream() -> None:
+        outcome.append(await streamed(make_plan(service.url, tmp_path, Schedule(100, 0.05, cycles=1), **plan)))
+
+    async with anyio.create_task_group() as group:
+        async with serving(service):
+            group.start_soon(stream)
+            await service.until(lambda: len(service.predicted) == 5)
+        port = int(service.url.rpartition(":")[2])
+        await anyio.sleep(0.5)  # the outage itself: longer than the delay
+        async with serving(service, port):
+            await service.until(lambda: len(service.truths) == 5)
+            while not outcome:
+                await anyio.lowlevel.checkpoint()
+    assert outcome[0].totals.delivered == {"matched": 5}
+    assert sum(outcome[0].totals.retries.values()) >= 5
+
+
+async def test_truths_that_cannot_be_delivered_stay_owed_until_resumed(service: CountingService, tmp_path: Path):
+    """After the grace they stay in the journal; a plain run leaves them alone; --resume sends them."""
+
+    async def no_feedback(path: str, _number: int) -> web.Response | None:
+        return web.Response(status=503) if path == "feedback" else None
+
+    service.gate = no_feedback
+    record = tmp_path / "record.ndjson"
+    failed = await streamed(make_plan(service.url, tmp_path, FAST, grace=0.1, record=record))
+    assert (failed.totals.owed, failed.totals.delivered) == (40, {})
+    assert judge(failed, None).exit_code == 1
+    service.gate = CountingService().gate
+
+    other = await streamed(make_plan(service.url, tmp_path, Schedule(100, 0.1, cycles=1), first_lap=9))
+    assert (other.earlier, other.totals.resumed, other.totals.delivered) == (40, 0, {"matched": 10})
+
+    resumed = await streamed(make_plan(service.url, tmp_path, FAST, rows=None, resume=True, record=record))
+    assert (resumed.totals.resumed, resumed.totals.planned, resumed.totals.delivered) == (40, 0, {"matched": 40})
+    assert judge(resumed, None).exit_code == 0
+    assert compute(read_record(record)).coverage == 1.0
+
+
+async def test_a_long_backlog_does_not_hold_new_arrivals_back(service: CountingService, tmp_path: Path):
+    """Two thousand truths due at once are sent beside forty new records, which leave on time."""
+    service.predicted = dict.fromkeys(range(1000, 3000), 1.0)
+    with open_journal(tmp_path / "owed.db") as journal:
+        for n in range(1000, 3000):
+            journal.acknowledge(journal.intend(str(n), 5.0, 0.0, 1.0), 1.0, 0.0, 1.0)
+    summary = await streamed(make_plan(service.url, tmp_path, FAST, resume=True))
+    assert summary.totals.delivered == {"matched": 2040}
+    assert summary.timings.schedule_lag.max is not None
+    assert summary.timings.schedule_lag.max < 1000
+
+
+async def test_beyond_the_limit_in_flight_arrivals_are_counted_as_not_sent(
+    service: CountingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With room for eight and a service that answers nothing until the end, 32 of 40 arrivals are not sent."""
+    assert MAX_IN_FLIGHT == 10_000
+    monkeypatch.setattr("streamsim.run.MAX_IN_FLIGHT", 8)
+    held = anyio.Event()
+
+    async def hold(path: str, _number: int) -> None:
+        if path == "predict":
+            await held.wait()
+
+    async def release() -> None:
+        await service.until(lambda: service.requests["predict"] == 8)
+        await anyio.sleep(0.5)  # longer than the schedule
+        held.set()
+
+    service.gate = hold
+    async with anyio.create_task_group() as group:
+        group.start_soon(release)
+        summary = await streamed(make_plan(service.url, tmp_path, FAST))
+    assert (summary.totals.not_sent, summary.totals.acknowledged) == (32, 8)
+    assert summary.error_percent == 80
+
+
+async def test_two_simulators_need_two_journals(service: CountingService, tmp_path: Path):
+    """The second one is told before it sends anything."""
+    plan = make_plan(service.url, tmp_path, FAST)
+    with open_journal(plan.journal), pytest.raises(JournalLocked, match="--journal"):
+        await run(plan, Silence())
+    assert service.requests == {}
+
+
+async def test_the_summary_is_json(service: CountingService, tmp_path: Path):
+    """`--report` gets plain names and numbers."""
+    summary = await streamed(make_plan(service.url, tmp_path, FAST))
+    document = json.loads(json.dumps(as_json(summary, judge(summary, None))))
+    assert (document["sent"], document["acknowledged"], document["owed"], document["exit_code"]) == (40, 40, 0, 0)
+    assert document["milliseconds"]["from_planned"]["samples"] == 40

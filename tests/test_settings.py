@@ -1,0 +1,109 @@
+"""Settings: read once, refused clearly."""
+
+from pathlib import Path
+
+import pytest
+
+from calsvc.errors import SettingsError
+from calsvc.settings import Settings, cpu_threads, thread_caps, traces_wanted
+
+
+def test_an_empty_environment_gives_the_documented_defaults():
+    """Nothing has to be set."""
+    settings = Settings.from_env({})
+    assert (settings.host, settings.port, settings.feedback_delay) == ("127.0.0.1", 8000, 300.0)
+    assert settings.handout_dir == Path("handout_from DS_agent")
+
+
+def test_every_key_is_read():
+    """Each setting takes its value from its own key."""
+    environ = {
+        "CALSVC_HOST": "0.0.0.0",  # noqa: S104 - only parsed
+        "CALSVC_PORT": "9000",
+        "CALSVC_HANDOUT_DIR": "/some where/else",
+        "CALSVC_MODEL": "b",
+        "CALSVC_STORE": "memory://",
+        "CALSVC_FEEDBACK_RETENTION": "7200",
+        "CALSVC_FEEDBACK_DELAY": "5.5",
+        "CALSVC_QUALITY_WINDOW": "60",
+        "CALSVC_CPU_FRACTION": "1",
+        "CALSVC_MAX_IN_FLIGHT": "7",
+        "CALSVC_MAX_PENDING": "8",
+        "CALSVC_DRAIN_DELAY": "0",
+    }
+    assert Settings.from_env(environ) == Settings(
+        host="0.0.0.0",  # noqa: S104
+        port=9000,
+        handout_dir=Path("/some where/else"),
+        model=Path("b"),
+        feedback_retention=7200.0,
+        feedback_delay=5.5,
+        quality_window=60,
+        cpu_fraction=1.0,
+        max_in_flight=7,
+        max_pending=8,
+        drain_delay=0.0,
+    )
+
+
+def test_an_empty_value_counts_as_unset():
+    """A compose file that passes an empty variable on changes nothing."""
+    assert Settings.from_env({"CALSVC_PORT": "", "CALSVC_HOST": "  "}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("CALSVC_PORT", "http"),
+        ("CALSVC_PORT", "65536"),
+        ("CALSVC_PORT", "8000.5"),
+        ("CALSVC_HOST", "my host"),
+        ("CALSVC_STORE", "postgres://x"),
+        ("CALSVC_FEEDBACK_DELAY", "nan"),
+        ("CALSVC_FEEDBACK_DELAY", "-1"),
+        ("CALSVC_FEEDBACK_RETENTION", "inf"),
+        ("CALSVC_QUALITY_WINDOW", "0.5"),
+        ("CALSVC_CPU_FRACTION", "0"),
+        ("CALSVC_CPU_FRACTION", "50%"),
+        ("CALSVC_MAX_IN_FLIGHT", "0"),
+        ("CALSVC_MAX_PENDING", "1e6"),
+        ("CALSVC_DRAIN_DELAY", "soon"),
+    ],
+)
+def test_a_wrong_value_names_key_value_and_what_is_accepted(key: str, value: str):
+    """One line says which variable is wrong, what it holds and what it may hold."""
+    with pytest.raises(SettingsError, match=rf"^{key}='{value}': expected \S.*$") as caught:
+        Settings.from_env({key: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_retention_shorter_than_the_delay_is_refused():
+    """A store that forgets before labels are due would never match anything."""
+    with pytest.raises(SettingsError, match=r"CALSVC_FEEDBACK_RETENTION.*CALSVC_FEEDBACK_DELAY"):
+        Settings.from_env({"CALSVC_FEEDBACK_RETENTION": "300"})
+
+
+@pytest.mark.parametrize(("fraction", "cpus", "threads"), [(0.5, 8, 4), (0.5, 1, 1), (0.5, 3, 1), (1.0, 2, 2)])
+def test_half_the_threads_at_least_one(fraction: float, cpus: int, threads: int):
+    """The share is rounded down and never 0."""
+    assert cpu_threads(fraction, cpus) == threads
+
+
+def test_thread_caps_leave_what_the_user_has_set():
+    """A variable that is set already keeps its value."""
+    caps = thread_caps(Settings(), {"OMP_NUM_THREADS": "3"}, available=8)
+    assert (caps["OMP_NUM_THREADS"], caps["MKL_NUM_THREADS"]) == ("3", "4")
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_SDK_DISABLED": "true"}, False),
+    ],
+)
+def test_spans_leave_only_where_a_collector_is_named(environ: dict[str, str], wanted: bool):
+    """Without an endpoint tracing is off and costs nothing."""
+    assert traces_wanted(environ) is wanted

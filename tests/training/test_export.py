@@ -1,0 +1,149 @@
+"""Handouts that differ in what nobody wrote down, each exported with its proof."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calsvc.errors import ExportError, ParityMissed, UnknownFeatures
+from calsvc.handout.artefact import opened_artefact, predicted
+from calsvc.model.parity import TOLERANCE, compare
+from calsvc.model.target import Target
+from calsvc.settings import Settings
+from calsvc.training.batch import predict_rows
+from calsvc.training.export import Draft, export
+from calsvc.training.publish import publish
+from calsvc.training.rows import read_rows
+from tests.handouts import ALL_FEATURES, SOME_FEATURES, write_handout
+from tests.making import Trained, real_rows, replace_in, silent, train
+
+FEW = 100
+
+
+def exported(folder: Path, **variation: Any) -> tuple[Draft, Trained]:
+    """Write, train and export a handout; its bundle lies in `folder/bundle`."""
+    handout = write_handout(folder / "handout", **variation)
+    source, holdout = train(handout, folder)
+    draft = export("onnx", source, silent, rows=FEW)
+    return draft, Trained(handout, holdout, source.trained, publish(draft.manifest, draft.files, folder / "bundle"))
+
+
+def worst_difference(made: Trained, rows: int) -> float:
+    """Compare the bundle's batch predictions of held-out rows with the handout's own, asked one by one."""
+    stream = made.holdout / "stream.csv"
+    ours = predict_rows(made.bundle, Settings(), read_rows(stream, labelled=True).first(rows))
+    frame = pd.read_csv(stream).drop(columns="Calories")
+    with opened_artefact(made.handout, made.artefact.file) as artefact:
+        theirs = [predicted(artefact, frame.iloc[[position]]) for position in range(len(ours))]
+    return compare(ours, theirs).max_relative_difference
+
+
+@pytest.mark.parametrize(
+    ("variation", "target"),
+    [
+        ({"trees": "best"}, Target("log1p")),
+        ({"trees": "all", "nested": True}, Target("log1p")),
+        ({"trees": "half", "features": ALL_FEATURES[::-1]}, Target("log1p")),
+        ({"target": "identity", "clip": (12.0, 150.0)}, Target("identity", 12.0, 150.0)),
+        ({"clip": (20.0, 1e4), "batch_median": 1.02}, Target("log1p", 20.0, None)),
+    ],
+)
+def test_what_is_written_nowhere_is_found_and_proven(tmp_path: Path, variation: Any, target: Target) -> None:
+    """Number of trees, transform, clip, order of the features, trees inside a pipeline, answers that lean on others."""
+    draft, made = exported(tmp_path / "handout of ünïcode", **variation)
+    assert draft.manifest.target == target
+    assert draft.manifest.parity.max_relative_difference <= TOLERANCE
+    assert draft.manifest.feature_names == list(variation.get("features", SOME_FEATURES))
+    assert worst_difference(made, 60) <= TOLERANCE
+
+
+def test_half_of_the_trees_means_half(tmp_path: Path) -> None:
+    """A number that neither the booster nor its best round would suggest."""
+    draft, made = exported(tmp_path, trees="half")
+    with opened_artefact(made.handout, made.artefact.file) as artefact:
+        used: int = artefact.used  # type: ignore[attr-defined]
+    assert draft.manifest.trees == used
+
+
+def test_the_handout_stays_as_it_was(trained: Trained) -> None:
+    """No bytecode, no cache: training and export together left nothing."""
+    names = sorted(each.name for each in trained.handout.iterdir())
+    assert "__pycache__" not in names
+    assert names == sorted(each.name for each in write_handout(trained.holdout.parent / "fresh").iterdir())
+
+
+def test_two_handouts_in_one_process_do_not_mix(tmp_path: Path, trained: Trained) -> None:
+    """Both call their module `model`; each gets its own, and none stays."""
+    other, _ = train(write_handout(tmp_path / "handout"), tmp_path)
+    for handout, file in ((trained.handout, trained.artefact.file), (other.handout, other.trained.file)):
+        with opened_artefact(handout, file) as artefact:
+            assert type(artefact) is sys.modules["model"].Estimator
+            assert Path(sys.modules["model"].__file__ or "").parent == handout
+        assert "model" not in sys.modules
+
+
+def test_unknown_features_are_refused_by_name(tmp_path: Path) -> None:
+    """Never guessed."""
+    with pytest.raises(UnknownFeatures, match="num__Age_cubed"):
+        exported(tmp_path, extra_feature="num__Age_cubed")
+
+
+def test_an_answer_that_no_tree_gives_is_refused(tmp_path: Path) -> None:
+    """A handout that adds something of its own after the trees."""
+    handout = write_handout(tmp_path / "handout")
+    replace_in(handout / "model.py", "        return answer", "        return answer + 0.1 * df['Age'].iloc[0]")
+    source, _ = train(handout, tmp_path)
+    with pytest.raises(ParityMissed):
+        export("onnx", source, silent, rows=FEW)
+
+
+def test_a_handout_that_checks_its_input_is_still_exported(tmp_path: Path) -> None:
+    """Made-up rows at the ends of what is possible may be refused; rows of its own data may not."""
+    handout = write_handout(tmp_path / "handout")
+    check = (
+        "    def predict(self, df):\n        if (df['Weight'] > 200).any():\n            raise ValueError('heavy')\n"
+    )
+    replace_in(handout / "model.py", "    def predict(self, df):\n", check)
+    source, _ = train(handout, tmp_path)
+    assert export("onnx", source, silent, rows=FEW).warning is None
+    replace_in(handout / "model.py", "> 200", "> 60")
+    with pytest.raises(ExportError, match="predict fails on one row: ValueError: heavy"):
+        export("onnx", source, silent, rows=FEW)
+
+
+def test_what_happens_only_far_out_is_a_warning(tmp_path: Path) -> None:
+    """Within the data's ranges all agrees; beyond them the trees and the handout part, and that is said."""
+    handout = write_handout(tmp_path / "handout")
+    odd = "    def predict(self, df):\n        df = df.assign(Duration=df['Duration'].where(df['Duration'] < 100, 1))\n"
+    replace_in(handout / "model.py", "    def predict(self, df):\n", odd)
+    source, _ = train(handout, tmp_path)
+    draft = export("onnx", source, silent, rows=FEW)
+    assert draft.warning is not None
+    assert "far out of the training data's ranges" in draft.warning
+    assert "Duration=1440" in draft.warning
+
+
+def test_an_artefact_of_a_lost_class_is_one_error(tmp_path: Path, trained: Trained) -> None:
+    """The artefact and model.py do not belong together."""
+    handout = write_handout(tmp_path / "handout")
+    (handout / "model.py").write_text("")
+    with (
+        pytest.raises(ExportError, match="cannot be loaded: AttributeError"),
+        opened_artefact(handout, trained.artefact.file),
+    ):
+        pass
+
+
+def test_real_rows_are_answered_as_the_handout_answers_them(tmp_path: Path, trained: Trained) -> None:
+    """The exported trees, asked rows that people sent."""
+    rows = read_rows(real_rows(), labelled=True).first(300)
+    frame = pd.read_csv(real_rows()).drop(columns="Calories").head(300)
+    ours = predict_rows(trained.bundle, Settings(), rows)
+    with opened_artefact(trained.handout, trained.artefact.file) as artefact:
+        theirs = [predicted(artefact, frame.iloc[[position]]) for position in range(len(ours))]
+    assert compare(ours, theirs).max_relative_difference <= TOLERANCE
+    assert np.isfinite(ours).all()
+    assert not list(tmp_path.iterdir())

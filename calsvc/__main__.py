@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from calsvc.errors import CalsvcError, HandoutError, SettingsError
-from calsvc.settings import Settings, available_cpus, thread_caps
+from calsvc.settings import RegisteredModel, Settings, available_cpus, thread_caps
 
 
 def main() -> int:
@@ -28,6 +28,8 @@ def main() -> int:
 
 def _ensure_bundle(settings: Settings) -> None:
     """Train first, in a process of its own, where there is nothing to serve, or only another handout's model."""
+    if isinstance(settings.model, RegisteredModel):
+        return  # what the registry's alias points at is somebody's decision, not this process's
     if settings.model.exists() and not _is_outdated(settings):
         return
     command = [sys.executable, "-m", "calsvc.training.train", "--engine", "auto", "--out", str(settings.model)]

@@ -110,7 +110,7 @@ def _middleware(service: Service) -> list[Middleware]:
 
 async def _load_model(service: Service) -> None:
     try:
-        bundle = load_bundle(service.settings.model)
+        bundle = load_bundle(service.settings.bundle_path)
         scorer = await open_scorer(bundle, service.settings)
     except errors.CalsvcError as failure:
         service.lifecycle.fail(failure)

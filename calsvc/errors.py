@@ -44,6 +44,14 @@ class BundleError(CalsvcError):
     """A bundle is missing, incomplete, altered or of another format."""
 
 
+class RegistryError(CalsvcError):
+    """The model registry is out of reach, does not answer as it should, or has no such version."""
+
+
+class PromotionRefused(CalsvcError):
+    """The gate keeps a version from becoming champion; the message holds the numbers."""
+
+
 class ScoringError(CalsvcError):
     """The model gave no usable number for a valid record."""
 

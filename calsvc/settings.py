@@ -1,10 +1,11 @@
 """The only reader of the environment. `python -m calsvc.settings` prints the table of docs/settings.md."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from calsvc.errors import SettingsError
 
@@ -27,6 +28,34 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Parser:
 
 def _store_url(text: str) -> str:
     if text != "memory://":
+        raise _Rejected
+    return text
+
+
+class RegisteredModel(NamedTuple):
+    """A model in the MLflow registry, by the alias that points at the version to serve."""
+
+    name: str
+    alias: str
+
+    def __str__(self) -> str:
+        """Return the URI, `models:/calories@champion` for example."""
+        return f"models:/{self.name}@{self.alias}"
+
+
+_REGISTERED: Final = re.compile(r"models:/(?P<name>[^/@:]+)@(?P<alias>[A-Za-z][\w-]*)")
+
+
+def _model(text: str) -> Path | RegisteredModel:
+    if not text.startswith("models:"):
+        return Path(text)
+    if match := _REGISTERED.fullmatch(text):
+        return RegisteredModel(**match.groupdict())
+    raise _Rejected
+
+
+def _tracking_uri(text: str) -> str:
+    if not re.fullmatch(r"(https?://[^\s/]+.*|sqlite:///.+)", text):
         raise _Rejected
     return text
 
@@ -57,7 +86,27 @@ class Settings:
     handout_dir: Path = _setting(
         "CALSVC_HANDOUT_DIR", Path("handout_from DS_agent"), Path, "a folder", "the data scientist's folder"
     )
-    model: Path = _setting("CALSVC_MODEL", Path("data/bundle"), Path, "a bundle directory", "what is served")
+    model: Path | RegisteredModel = _setting(
+        "CALSVC_MODEL",
+        Path("data/bundle"),
+        _model,
+        "a bundle directory, or models:/NAME@ALIAS",
+        "what is served",
+    )
+    model_poll: float = _setting(
+        "CALSVC_MODEL_POLL",
+        30.0,
+        _number(float, 0.1, DAY),
+        "seconds, 0.1..86400",
+        "how often the registry is asked whether an alias has moved",
+    )
+    tracking_uri: str = _setting(
+        "MLFLOW_TRACKING_URI",
+        "sqlite:///mlruns/mlflow.db",
+        _tracking_uri,
+        "http://..., https://... or sqlite:///PATH",
+        "where runs and model versions are kept",
+    )
     store: str = _setting("CALSVC_STORE", "memory://", _store_url, "memory://", "where predictions wait for truth")
     feedback_retention: float = _setting(
         "CALSVC_FEEDBACK_RETENTION",
@@ -88,6 +137,11 @@ class Settings:
     drain_delay: float = _setting(
         "CALSVC_DRAIN_DELAY", 2.0, _number(float, 0, 600), "seconds, 0..600", "serving on after SIGTERM, not ready"
     )
+
+    @property
+    def bundle_path(self) -> Path:
+        """Where `just train` publishes: the bundle directory that is served, or its default beside a registry."""
+        return self.model if isinstance(self.model, Path) else Path("data/bundle")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from calsvc.errors import SettingsError
-from calsvc.settings import Settings, cpu_threads, thread_caps, traces_wanted
+from calsvc.settings import RegisteredModel, Settings, cpu_threads, thread_caps, traces_wanted
 
 
 def test_an_empty_environment_gives_the_documented_defaults():
@@ -22,6 +22,8 @@ def test_every_key_is_read():
         "CALSVC_PORT": "9000",
         "CALSVC_HANDOUT_DIR": "/some where/else",
         "CALSVC_MODEL": "b",
+        "CALSVC_MODEL_POLL": "5",
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
         "CALSVC_STORE": "memory://",
         "CALSVC_FEEDBACK_RETENTION": "7200",
         "CALSVC_FEEDBACK_DELAY": "5.5",
@@ -36,6 +38,8 @@ def test_every_key_is_read():
         port=9000,
         handout_dir=Path("/some where/else"),
         model=Path("b"),
+        model_poll=5.0,
+        tracking_uri="http://127.0.0.1:5000",
         feedback_retention=7200.0,
         feedback_delay=5.5,
         quality_window=60,
@@ -44,6 +48,14 @@ def test_every_key_is_read():
         max_pending=8,
         drain_delay=0.0,
     )
+
+
+def test_a_model_may_be_an_alias_of_the_registry():
+    """models:/NAME@ALIAS is taken apart; bundles of this process still have a place of their own."""
+    settings = Settings.from_env({"CALSVC_MODEL": "models:/calories@champion"})
+    assert settings.model == RegisteredModel("calories", "champion")
+    assert str(settings.model) == "models:/calories@champion"
+    assert settings.bundle_path == Path("data/bundle")
 
 
 def test_an_empty_value_counts_as_unset():
@@ -68,6 +80,10 @@ def test_an_empty_value_counts_as_unset():
         ("CALSVC_MAX_IN_FLIGHT", "0"),
         ("CALSVC_MAX_PENDING", "1e6"),
         ("CALSVC_DRAIN_DELAY", "soon"),
+        ("CALSVC_MODEL", "models:/calories"),
+        ("CALSVC_MODEL", "models:/calories/3"),
+        ("CALSVC_MODEL_POLL", "0"),
+        ("MLFLOW_TRACKING_URI", "localhost:5000"),
     ],
 )
 def test_a_wrong_value_names_key_value_and_what_is_accepted(key: str, value: str):

@@ -14,7 +14,7 @@ def bundle_is_current(settings: Settings) -> bool:
     """
     check_handout(settings.handout_dir)
     try:
-        bundle = load_bundle(settings.model)
+        bundle = load_bundle(settings.bundle_path)
     except BundleError:
         return False
     return bundle.manifest.handout_sha256 == fingerprint(settings.handout_dir)

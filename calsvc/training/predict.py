@@ -23,7 +23,7 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     from calsvc.training.rows import TARGET, read_rows  # noqa: PLC0415
 
     data: Path = arguments.data or settings.handout_dir / TEST
-    bundle = load_bundle(arguments.model or settings.model)
+    bundle = load_bundle(arguments.model or settings.bundle_path)
     rows = read_rows(data / "test.csv" if data.is_dir() else data, labelled=False)
     kcal = predict_rows(bundle, settings, rows)
     answers = pl.DataFrame({"id": rows.frame["id"], TARGET: kcal})

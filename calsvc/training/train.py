@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     check_handout(settings.handout_dir)  # before two seconds of imports
-    out: Path = arguments.out or settings.model
+    out: Path = arguments.out or settings.bundle_path
     if arguments.if_needed:
         from calsvc.training.current import bundle_is_current  # noqa: PLC0415 - loads NumPy, which reads its thread cap
 

@@ -34,6 +34,21 @@ holdout *args:
 train *args:
     @{{ python }} -m calsvc.training.train "$@"
 
+# Make the challenger champion, if it is not worse on the held-out rows (docs/registry.md)
+[group('model')]
+promote *args:
+    @{{ python }} -m calsvc.training.promote "$@"
+
+# Make the champion of before champion again
+[group('model')]
+rollback *args:
+    @{{ python }} -m calsvc.training.rollback "$@"
+
+# Look at runs, plots and versions on http://127.0.0.1:5000
+[group('model')]
+mlflow *args:
+    @exec {{ python }} -m calsvc.training.mlflow_ui "$@"
+
 # Score a CSV with the bundle: just predict --data FILE --out predictions.csv
 [group('model')]
 predict *args:

@@ -1,8 +1,7 @@
 """The application: routes, what opens and closes with it, and which HTTP answer each error becomes."""
 
-import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -20,16 +19,14 @@ from starlette.responses import Response
 
 from calsvc import errors
 from calsvc.endpoints import QUIET, ROUTES, State
-from calsvc.lifecycle import Lifecycle
-from calsvc.model.bundle import load_bundle
-from calsvc.model.scorer import open_scorer
+from calsvc.loading import ModelSource
 from calsvc.schema import Problem
-from calsvc.service import HOUSEKEEPING_INTERVAL, SWEEP_PER_ROUND, Service, create_service
-from calsvc.settings import Settings
+from calsvc.service import Service
 from observability.asgi import RequestMetrics
-from observability.telemetry import Telemetry
 
-log = logging.getLogger(__name__)
+HOUSEKEEPING_INTERVAL: Final = 0.5
+"""Seconds between two rounds of forgetting what is past its retention and of measuring the event loop's lag."""
+SWEEP_PER_ROUND: Final = 2000
 
 
 class ProblemKind(NamedTuple):
@@ -55,24 +52,18 @@ PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
 }
 
 
-def create_app(
-    settings: Settings,
-    telemetry: Telemetry,
-    lifecycle: Lifecycle | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Starlette:
+def create_app(service: Service, source: ModelSource) -> Starlette:
     """Build the application. Its lifespan opens everything; the model loads while probes are answered already."""
-    service = create_service(settings, telemetry, lifecycle or Lifecycle(), clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_load_model, service)
+            tasks.start_soon(_keep_model, service, source)
             tasks.start_soon(_keep_house, service)
             yield {"service": service}
             tasks.cancel_scope.cancel()
-        if service.model is not None:
-            await service.model.scorer.aclose()
+        await source.aclose()
+        await service.close()
 
     return Starlette(
         routes=ROUTES,
@@ -108,14 +99,13 @@ def _middleware(service: Service) -> list[Middleware]:
     return [measured, traced]
 
 
-async def _load_model(service: Service) -> None:
+async def _keep_model(service: Service, source: ModelSource) -> None:
     try:
-        bundle = load_bundle(service.settings.bundle_path)
-        scorer = await open_scorer(bundle, service.settings)
+        await source.start()
     except errors.CalsvcError as failure:
         service.lifecycle.fail(failure)
         return
-    service.install(bundle, scorer)
+    await source.run()
 
 
 async def _keep_house(service: Service) -> None:

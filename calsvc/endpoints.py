@@ -37,7 +37,7 @@ async def predict(request: Request[State]) -> Response:
         answer = await service.predict(workout, _current_span())
 
     async def count() -> None:
-        service.answered(answer)
+        await service.answered(workout, answer)
 
     reply = _json(Prediction(answer.id, answer.kcal), headers={"X-Model-Version": answer.series.model_version})
     reply.background = BackgroundTask(count)  # runs when the reply has been sent: what was not sent does not count

@@ -4,39 +4,53 @@ from functools import cache
 from typing import Any, Final
 
 from calsvc import __version__
+from calsvc.model.bundle import encode_manifest, sha256
+from calsvc.model.scorer import ONNX_THREADS
 from calsvc.provenance import git_sha, library_versions
-from calsvc.service import Service, ServingModel
+from calsvc.service import Service
+from calsvc.serving import ServingModel
 from calsvc.settings import available_cpus, threads_in_force
 
 LIBRARIES: Final = ("msgspec", "numpy", "onnxruntime", "opentelemetry-sdk", "starlette", "uvicorn")
 
 
 def describe(service: Service) -> dict[str, Any]:
-    """Return the content of `/info`; `model` is null while none is loaded."""
+    """Return the content of `/info`; `model` is null while none is loaded, `challenger` while there is none."""
     return {
         "service": {"name": "calsvc", "version": __version__, "git_sha": git_sha()},
         "phase": service.lifecycle.phase.value,
-        "model": _model(service.model) if service.model else None,
-        "threads": {"cpus": available_cpus(), "cpu_fraction": service.settings.cpu_fraction, **threads_in_force()},
+        "model": _model(service.champion) | {"previous_version": service.previous_version}
+        if service.champion
+        else None,
+        "challenger": _model(service.challenger) if service.challenger else None,
+        "threads": {
+            "cpus": available_cpus(),
+            "cpu_fraction": service.settings.cpu_fraction,
+            "onnxruntime": ONNX_THREADS,
+            **threads_in_force(),
+        },
         "libraries": _libraries(),
     }
 
 
 def _model(model: ServingModel) -> dict[str, Any]:
-    manifest = model.bundle.manifest
+    manifest, registered = model.bundle.manifest, model.origin.version
     return {
         "version": manifest.model_version,
         "timestamp": manifest.created_at,
-        "engine": model.scorer.engine,
+        "serving_since": model.since,
+        "engine": model.engine,
         "trees": manifest.trees,
         "target_transform": manifest.target.transform,
         "feature_names": manifest.feature_names,
         "training_metrics": manifest.training_metrics,
         "parity": manifest.parity,
+        "bundle_sha256": sha256(encode_manifest(manifest)),
         "handout_sha256": manifest.handout_sha256,
         "git_sha": manifest.git_sha,
         "mlflow_run_id": manifest.mlflow_run_id,
-        "alias": None,
+        "alias": model.origin.alias,
+        "registered_version": registered.version if registered else None,
         "trained_with": manifest.libraries,
     }
 

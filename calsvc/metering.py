@@ -1,14 +1,18 @@
 """The service's numbers, bound to the declared metrics: most are only read when somebody scrapes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from calsvc.feedback.quality import Scoreboard, Series, SeriesSnapshot
+from calsvc.feedback.quality import CHALLENGER, CHAMPION, PairedSums, Scoreboard, Series, SeriesSnapshot
 from calsvc.feedback.store import JoinStore
 from observability import signals
 
+Callback = Callable[[CallbackOptions], Iterable[Observation]]
 OUTCOMES = ("matched", "duplicate", "conflict", "unknown")
+SHADOW_OUTCOMES = ("scored", "shed", "failed")
 
 
 class Meters:
@@ -30,6 +34,8 @@ class Meters:
         self._lag = signals.create_histogram(meter, signals.FEEDBACK_LAG)
         self._kcal_attributes: dict[str, dict[str, str]] = {}
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self._shadows = dict.fromkeys(SHADOW_OUTCOMES, 0)
+        self._model_checks: Counter[tuple[str, str]] = Counter()
         self.model: dict[str, str] | None = None
         self.event_loop_lag = 0.0
         self._register(meter)
@@ -45,6 +51,14 @@ class Meters:
         if lag is not None:
             self._lag.record(lag)
 
+    def shadowed(self, outcome: Literal["scored", "shed", "failed"]) -> None:
+        """Count one record that was offered to the challenger."""
+        self._shadows[outcome] += 1
+
+    def model_checked(self, role: str, outcome: str) -> None:
+        """Count one look at the source of a model."""
+        self._model_checks[role, outcome] += 1
+
     def _register(self, meter: Meter) -> None:
         by_series: tuple[tuple[signals.Metric, Callable[[SeriesSnapshot], float | None]], ...] = (
             (signals.PREDICTIONS, lambda s: s.predictions),
@@ -57,17 +71,23 @@ class Meters:
         )
         for metric, value in by_series:
             signals.observe(meter, metric, self._of_each_series(value))
+        for metric, sums in (
+            (signals.QUALITY_PAIRED, lambda pair: {"": pair.records}),
+            (signals.QUALITY_PAIRED_SQUARED_LOG_ERROR, _by_role),
+            (signals.QUALITY_PAIRED_SQUARED_DIFFERENCE, lambda pair: {"": pair.squared_difference}),
+        ):
+            signals.observe(meter, metric, self._of_each_pair(sums))
         signals.observe(meter, signals.ROLLING_MEAN, self._rolling_means)
         signals.observe(meter, signals.COVERAGE, self._coverage)
-        signals.observe(meter, signals.FEEDBACK, self._feedback)
+        signals.observe(meter, signals.FEEDBACK, _of_outcomes(self._outcomes))
+        signals.observe(meter, signals.SHADOW, _of_outcomes(self._shadows))
+        signals.observe(meter, signals.MODEL_CHECKS, self._checks)
         signals.observe(meter, signals.PENDING, lambda _: [Observation(self._store.statistics().pending)])
         signals.observe(meter, signals.PENDING_DROPPED, self._dropped)
         signals.observe(meter, signals.MODEL_INFO, lambda _: [Observation(1, self.model)] if self.model else [])
         signals.observe(meter, signals.EVENT_LOOP_LAG, lambda _: [Observation(self.event_loop_lag)])
 
-    def _of_each_series(
-        self, value: Callable[[SeriesSnapshot], float | None]
-    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _of_each_series(self, value: Callable[[SeriesSnapshot], float | None]) -> Callback:
         """Observe `value` of every series that has one: no data is no observation, never 0."""
 
         def callback(_: CallbackOptions) -> Iterator[Observation]:
@@ -80,7 +100,7 @@ class Meters:
 
     def _rolling_means(self, _: CallbackOptions) -> Iterator[Observation]:
         for snapshot in self._scoreboard.snapshots(self._clock()):
-            if snapshot.rolling_mean_kcal is not None and snapshot.series.role == "champion":
+            if snapshot.rolling_mean_kcal is not None and snapshot.series.role == CHAMPION:
                 yield Observation(snapshot.rolling_mean_kcal, {"model_version": snapshot.series.model_version})
 
     def _coverage(self, _: CallbackOptions) -> Iterator[Observation]:
@@ -88,11 +108,33 @@ class Meters:
             if ratio is not None:
                 yield Observation(ratio, {"basis": basis})
 
-    def _feedback(self, _: CallbackOptions) -> Iterator[Observation]:
-        for outcome, count in self._outcomes.items():
-            yield Observation(count, {"outcome": outcome})
+    def _of_each_pair(self, sums: Callable[[PairedSums], dict[str, float]]) -> Callback:
+        """Observe sums of every pair of versions, by role where a sum belongs to one ("" where to both)."""
+
+        def callback(_: CallbackOptions) -> Iterator[Observation]:
+            for pair, evidence in self._scoreboard.pairs().items():
+                for role, number in sums(evidence).items():
+                    yield Observation(number, pair._asdict() | ({"role": role} if role else {}))
+
+        return callback
+
+    def _checks(self, _: CallbackOptions) -> Iterator[Observation]:
+        for (role, outcome), count in self._model_checks.items():
+            yield Observation(count, {"role": role, "outcome": outcome})
 
     def _dropped(self, _: CallbackOptions) -> Iterator[Observation]:
         statistics = self._store.statistics()
         yield Observation(statistics.expired, {"reason": "expired"})
         yield Observation(statistics.overflowed, {"reason": "overflow"})
+
+
+def _by_role(pair: PairedSums) -> dict[str, float]:
+    return {CHAMPION: pair.champion, CHALLENGER: pair.challenger}
+
+
+def _of_outcomes(counts: Mapping[str, int]) -> Callback:
+    def callback(_: CallbackOptions) -> Iterator[Observation]:
+        for outcome, count in counts.items():
+            yield Observation(count, {"outcome": outcome})
+
+    return callback

@@ -1,7 +1,7 @@
 """The process around the application: telemetry, uvicorn, and the order of leaving.
 
 SIGTERM: not ready any more, serving on for the drain delay, then the port closes, requests in flight finish, and
-telemetry is flushed. SIGINT the same without the delay. A second signal leaves at once.
+telemetry is flushed. SIGINT the same without the delay. A second signal leaves at once. SIGHUP: look for a new model.
 """
 
 import asyncio
@@ -16,11 +16,14 @@ from typing import Final
 
 import anyio
 import uvicorn
+from starlette.applications import Starlette
 
 from calsvc import __version__
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle, Phase
+from calsvc.loading import ModelSource, open_model_source
 from calsvc.provenance import git_sha
+from calsvc.service import Service, create_service
 from calsvc.settings import Settings, traces_wanted
 from observability.telemetry import Telemetry
 
@@ -42,11 +45,14 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     lifecycle = Lifecycle()
     telemetry = Telemetry(_resource(), traces=traces_wanted(os.environ))
-    server = _Server(_uvicorn_config(settings, lifecycle, telemetry), lifecycle)
+    service = create_service(settings, telemetry, lifecycle, time.monotonic)
+    source = open_model_source(service)
+    server = _Server(_uvicorn_config(create_app(service, source)), lifecycle)
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_announce, lifecycle, listener)
+            tasks.start_soon(_announce, service, listener)
             tasks.start_soon(_leave, lifecycle, server, settings.drain_delay)
+            tasks.start_soon(_reload, source)
             await server.serve([listener])
             tasks.cancel_scope.cancel()
     finally:
@@ -55,9 +61,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         raise lifecycle.failure
 
 
-def _uvicorn_config(settings: Settings, lifecycle: Lifecycle, telemetry: Telemetry) -> uvicorn.Config:
+def _uvicorn_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(settings, telemetry, lifecycle),
+        app,
         http="httptools",
         ws="none",
         lifespan="on",
@@ -92,13 +98,21 @@ async def _leave(lifecycle: Lifecycle, server: uvicorn.Server, drain_delay: floa
     server.should_exit = True
 
 
-async def _announce(lifecycle: Lifecycle, listener: socket.socket) -> None:
-    await lifecycle.wait_ready()
+async def _reload(source: ModelSource) -> None:
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            source.poke()
+
+
+async def _announce(service: Service, listener: socket.socket) -> None:
+    await service.lifecycle.wait_ready()
     gc.collect()
     gc.freeze()  # what exists now stays for good: the collector need not look at it again
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    print(f"calsvc {__version__} answers on http://{shown}:{port} ({time.process_time():.1f} s of CPU)", flush=True)
+    champion = service.serving_model()
+    serving = f"{champion.series.model_version} ({champion.engine})"
+    print(f"calsvc {__version__} answers on http://{shown}:{port} with {serving}", flush=True)
 
 
 def _resource() -> dict[str, str]:

@@ -1,33 +1,29 @@
 """One service: a model that answers, a store that remembers, a scoreboard that judges. No HTTP in it."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from calsvc.admission import Admission
-from calsvc.errors import NotReady, TruthConflict, UnknownId
-from calsvc.feedback.quality import CHAMPION, Scoreboard, Series
-from calsvc.feedback.store import JoinStore, MemoryStore, Remembered, SpanRef
+from calsvc.errors import NotReady, ScoringError, TruthConflict, UnknownId
+from calsvc.feedback.quality import CHALLENGER, Pair, Scoreboard, Series
+from calsvc.feedback.store import JoinStore, MemoryStore, Remembered, Shadow, SpanRef
 from calsvc.lifecycle import Lifecycle
 from calsvc.metering import Meters
-from calsvc.model.bundle import Bundle
-from calsvc.model.scorer import Scorer
 from calsvc.schema import Feedback, RecordId, Workout
+from calsvc.serving import ServingModel
 from calsvc.settings import Settings
 from observability.telemetry import Telemetry
 
-HOUSEKEEPING_INTERVAL: Final = 0.5
-"""Seconds between two rounds of forgetting what is past its retention and of measuring the event loop's lag."""
-SWEEP_PER_ROUND: Final = 2000
+log = logging.getLogger(__name__)
 
+SHADOWS_AT_ONCE: Final = 8
+"""Records that the challenger may be scoring at the same time; more are left out."""
+SHADOW_LOOP_LAG: Final = 0.05
+"""Seconds by which the event loop may be late before the challenger is left out."""
 
-@dataclass(frozen=True, slots=True)
-class ServingModel:
-    """What answers at the moment."""
-
-    bundle: Bundle
-    scorer: Scorer
-    series: Series
+Status = Literal["matched", "duplicate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class Answer:
     series: Series
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Service:
     """Everything an endpoint may touch. `clock`: monotonic seconds."""
 
@@ -52,41 +48,58 @@ class Service:
     scoreboard: Scoreboard
     admission: Admission
     meters: Meters
-    model: ServingModel | None = field(default=None)
+    champion: ServingModel | None = None
+    challenger: ServingModel | None = None
+    previous_version: str | None = None
 
-    def install(self, bundle: Bundle, scorer: Scorer) -> None:
-        """Answer with this model from now on."""
-        manifest = bundle.manifest
-        self.model = ServingModel(bundle, scorer, Series(manifest.model_version, CHAMPION))
-        self.scoreboard.open(self.model.series)
-        self.meters.model = {
-            "model_version": manifest.model_version,
-            "engine": scorer.engine,
-            "run_id": manifest.mlflow_run_id or "",
-            "git_sha": manifest.git_sha or "",
-        }
-        self.lifecycle.ready()
+    async def install(self, model: ServingModel) -> None:
+        """Answer with this champion, or shadow with this challenger, from now on; close what it replaces."""
+        self.scoreboard.open(model.series)
+        if model.series.role == CHALLENGER:
+            replaced, self.challenger = self.challenger, model
+        else:
+            replaced, self.champion = self.champion, model
+            self.meters.model = _info_labels(model)
+            self.previous_version = replaced.series.model_version if replaced else self.previous_version
+            self.lifecycle.ready()
+        if replaced is not None:
+            await replaced.retire()
+
+    async def remove_challenger(self) -> None:
+        """Shadow no more."""
+        challenger, self.challenger = self.challenger, None
+        if challenger is not None:
+            await challenger.retire()
+
+    async def close(self) -> None:
+        """Close both models."""
+        champion, self.champion = self.champion, None
+        await self.remove_challenger()
+        if champion is not None:
+            await champion.retire()
 
     def serving_model(self) -> ServingModel:
         """Return the model that answers; `NotReady` where there is none, or where the process has stopped answering."""
-        if self.model is None or not self.lifecycle.serving:
+        if self.champion is None or not self.lifecycle.serving:
             raise NotReady(f"the service is {self.lifecycle.phase.value}")
-        return self.model
+        return self.champion
 
     async def predict(self, workout: Workout, span: SpanRef | None) -> Answer:
         """Score a workout and remember the prediction. It counts only when it was sent: see `answered`."""
         model = self.serving_model()
-        kcal = await model.scorer.score(workout)
+        kcal = await model.score(workout)
         made_at = self.clock()
         await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, span))
         return Answer(workout.id, kcal, made_at, model.series)
 
-    def answered(self, answer: Answer) -> None:
-        """Count a prediction whose answer has gone out."""
+    async def answered(self, workout: Workout, answer: Answer) -> None:
+        """Count a prediction whose answer has gone out, and only then ask the challenger about the same record."""
         self.scoreboard.predicted(answer.series, answer.kcal, answer.made_at)
         self.meters.predicted(answer.series, answer.kcal)
+        if self.challenger is not None:
+            await self._shadow(self.challenger, workout, answer)
 
-    async def learn(self, feedback: Feedback) -> tuple[Literal["matched", "duplicate"], SpanRef | None]:
+    async def learn(self, feedback: Feedback) -> tuple[Status, SpanRef | None]:
         """Join a truth, charge the prediction the first time; return the outcome and the prediction's span.
 
         Raises:
@@ -102,12 +115,43 @@ class Service:
         except TruthConflict:
             self.meters.joined("conflict")
             raise
-        lag = None
         if status == "matched":
-            lag = now - prediction.made_at
-            self.scoreboard.judged(prediction.series, prediction.kcal, prediction.made_at, feedback.Calories, now)
-        self.meters.joined(status, lag)
+            self._charge(prediction, feedback.Calories, now)
+        self.meters.joined(status, now - prediction.made_at if status == "matched" else None)
         return status, prediction.span
+
+    def _charge(self, prediction: Remembered, true_kcal: float, now: float) -> None:
+        """Judge the prediction, and its shadow where it has one."""
+        made_at, shadow = prediction.made_at, prediction.shadow
+        self.scoreboard.judged(prediction.series, prediction.kcal, made_at, true_kcal, now)
+        if shadow is not None:
+            self.scoreboard.judged(shadow.series, shadow.kcal, made_at, true_kcal, now)
+            pair = Pair(prediction.series.model_version, shadow.series.model_version)
+            self.scoreboard.compared(pair, prediction.kcal, shadow.kcal, true_kcal)
+
+    async def _shadow(self, challenger: ServingModel, workout: Workout, answer: Answer) -> None:
+        if challenger.in_use >= SHADOWS_AT_ONCE or self.meters.event_loop_lag > SHADOW_LOOP_LAG:
+            self.meters.shadowed("shed")
+            return
+        try:
+            kcal = await challenger.score(workout)
+        except ScoringError as error:
+            log.warning("the challenger %s gave no answer: %s", challenger.series.model_version, error)
+            self.meters.shadowed("failed")
+            return
+        if await self.store.attach(workout.id, answer.made_at, Shadow(kcal, challenger.series)):
+            self.scoreboard.predicted(challenger.series, kcal, answer.made_at)
+        self.meters.shadowed("scored")
+
+
+def _info_labels(model: ServingModel) -> dict[str, str]:
+    manifest = model.bundle.manifest
+    return {
+        "model_version": manifest.model_version,
+        "engine": model.engine,
+        "run_id": manifest.mlflow_run_id or "",
+        "git_sha": manifest.git_sha or "",
+    }
 
 
 def create_service(

@@ -72,6 +72,11 @@ def _setting(key: str, default: Any, parse: Parser, expected: str, meaning: str)
     return field(default=default, metadata=metadata)
 
 
+def _secret(key: str, meaning: str) -> Any:
+    """Declare a setting that is never shown, not even in a traceback."""
+    return field(default="", repr=False, metadata={"key": key, "parse": str, "expected": "text", "meaning": meaning})
+
+
 DAY: Final = 86400.0
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 """Read by XGBoost and ONNX Runtime, by NumPy's linear algebra, and by polars, each once, when it loads."""
@@ -107,6 +112,9 @@ class Settings:
         "http://..., https://... or sqlite:///PATH",
         "where runs and model versions are kept",
     )
+    tracking_token: str = _secret("MLFLOW_TRACKING_TOKEN", "token that the registry asks for")
+    tracking_username: str = _secret("MLFLOW_TRACKING_USERNAME", "user that the registry asks for")
+    tracking_password: str = _secret("MLFLOW_TRACKING_PASSWORD", "password that the registry asks for")
     store: str = _setting("CALSVC_STORE", "memory://", _store_url, "memory://", "where predictions wait for truth")
     feedback_retention: float = _setting(
         "CALSVC_FEEDBACK_RETENTION",
@@ -210,7 +218,8 @@ def markdown_table() -> str:
     for each in fields(Settings):
         about = each.metadata
         default = f"{each.default:g}" if isinstance(each.default, float) else each.default
-        rows.append(f"| `{about['key']}` | `{default}` | {about['expected']} | {about['meaning']} |")
+        default = f"`{default}`" if default != "" else "unset"
+        rows.append(f"| `{about['key']}` | {default} | {about['expected']} | {about['meaning']} |")
     return "\n".join(rows)
 
 

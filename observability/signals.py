@@ -150,6 +150,46 @@ PENDING_DROPPED: Final = Metric(
     "Predictions forgotten without truth. expired: past the retention. overflow: more than may wait at once.",
     ("reason",),
 )
+QUALITY_PAIRED: Final = Metric(
+    "calsvc.quality.paired",
+    "calsvc_quality_paired_total",
+    "counter",
+    "{prediction}",
+    "Records that champion and challenger both answered and whose truth came.",
+    ("champion_version", "challenger_version"),
+)
+QUALITY_PAIRED_SQUARED_LOG_ERROR: Final = Metric(
+    "calsvc.quality.paired_squared_log_error",
+    "calsvc_quality_paired_squared_log_error_total",
+    "counter",
+    "1",
+    "Sum of (log1p(predicted) - log1p(true))^2 over those records, of each role.",
+    ("champion_version", "challenger_version", "role"),
+)
+QUALITY_PAIRED_SQUARED_DIFFERENCE: Final = Metric(
+    "calsvc.quality.paired_squared_difference",
+    "calsvc_quality_paired_squared_difference_total",
+    "counter",
+    "1",
+    "Sum over those records of (challenger's squared log error - champion's)^2: the spread of the mean difference.",
+    ("champion_version", "challenger_version"),
+)
+SHADOW: Final = Metric(
+    "calsvc.shadow",
+    "calsvc_shadow_total",
+    "counter",
+    "{prediction}",
+    "Records offered to the challenger after their answer. shed: left out to protect the service. failed: no number.",
+    ("outcome",),
+)
+MODEL_CHECKS: Final = Metric(
+    "calsvc.model_checks",
+    "calsvc_model_checks_total",
+    "counter",
+    "{check}",
+    "Looks at the source of the model: unchanged, swapped, rejected (the old one stays), unreachable, removed.",
+    ("role", "outcome"),
+)
 MODEL_INFO: Final = Metric(
     "calsvc.model_info",
     "calsvc_model_info",
@@ -169,7 +209,9 @@ EVENT_LOOP_LAG: Final = Metric(
 METRICS: Final = (
     *(REQUEST_DURATION, PREDICTIONS, PREDICTION_KCAL, ROLLING_MEAN, FEEDBACK, FEEDBACK_LAG),
     *(QUALITY_MATCHED, QUALITY_SQUARED_LOG_ERROR, QUALITY_ABSOLUTE_ERROR),
-    *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED, MODEL_INFO, EVENT_LOOP_LAG),
+    *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED),
+    *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
+    *(SHADOW, MODEL_CHECKS, MODEL_INFO, EVENT_LOOP_LAG),
 )
 
 

@@ -50,8 +50,8 @@ def trained_in(folder: Path, handout: Path) -> Trained:
 
 
 def successor(manifest: Manifest, number: int) -> Manifest:
-    """Return the manifest of a bundle made `number` seconds into another minute."""
-    return replace(manifest, created_at=f"2030-01-01T00:00:{number:02d}.000000Z")
+    """Return the manifest of a bundle made `number` seconds into another hour."""
+    return replace(manifest, created_at=f"2030-01-01T00:{number // 60:02d}:{number % 60:02d}.000000Z")
 
 
 def replace_in(file: Path, old: str, new: str) -> None:

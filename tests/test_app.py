@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 from calsvc.app import PROBLEMS, create_app
 from calsvc.errors import CalsvcError
 from calsvc.lifecycle import Lifecycle
+from calsvc.loading import open_model_source
+from calsvc.service import create_service
 from calsvc.settings import Settings
 from observability.telemetry import Telemetry
 from tests.clock import Clock
@@ -27,10 +29,9 @@ class Service:
         self.clock = Clock()
         self.lifecycle = Lifecycle()
         self.telemetry = Telemetry({"service.name": "test"}, traces=False)
-        chosen = Settings(model=bundle, **settings)
-        self.client = TestClient(
-            create_app(chosen, self.telemetry, self.lifecycle, self.clock), raise_server_exceptions=False
-        )
+        self.state = create_service(Settings(model=bundle, **settings), self.telemetry, self.lifecycle, self.clock)
+        self.source = open_model_source(self.state)
+        self.client = TestClient(create_app(self.state, self.source), raise_server_exceptions=False)
 
     def predict(self, body: bytes | None = None, **changes: Any) -> Any:
         """POST /predict."""

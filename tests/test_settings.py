@@ -24,6 +24,9 @@ def test_every_key_is_read():
         "CALSVC_MODEL": "b",
         "CALSVC_MODEL_POLL": "5",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
+        "MLFLOW_TRACKING_TOKEN": "t",
+        "MLFLOW_TRACKING_USERNAME": "u",
+        "MLFLOW_TRACKING_PASSWORD": "p",
         "CALSVC_STORE": "memory://",
         "CALSVC_FEEDBACK_RETENTION": "7200",
         "CALSVC_FEEDBACK_DELAY": "5.5",
@@ -40,6 +43,9 @@ def test_every_key_is_read():
         model=Path("b"),
         model_poll=5.0,
         tracking_uri="http://127.0.0.1:5000",
+        tracking_token="t",  # noqa: S106
+        tracking_username="u",
+        tracking_password="p",  # noqa: S106
         feedback_retention=7200.0,
         feedback_delay=5.5,
         quality_window=60,
@@ -56,6 +62,12 @@ def test_a_model_may_be_an_alias_of_the_registry():
     assert settings.model == RegisteredModel("calories", "champion")
     assert str(settings.model) == "models:/calories@champion"
     assert settings.bundle_path == Path("data/bundle")
+
+
+def test_secrets_are_not_in_the_repr():
+    """What prints settings by mistake prints no password."""
+    environ = {"MLFLOW_TRACKING_PASSWORD": "hunter2", "MLFLOW_TRACKING_TOKEN": "hunter3"}
+    assert "hunter" not in repr(Settings.from_env(environ))
 
 
 def test_an_empty_value_counts_as_unset():

@@ -5,10 +5,11 @@ the window and not on the rate. A second `s` lies in the window at `now` when `f
 """
 
 import math
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 MAX_SERIES: Final = 16
 """Series (model version and role) that keep their sums; the longest known one is dropped first."""
 
@@ -79,6 +80,32 @@ class SeriesSnapshot(NamedTuple):
     rolling_mean_kcal: float | None
 
 
+class Pair(NamedTuple):
+    """Two model versions that answered the same records."""
+
+    champion_version: str
+    challenger_version: str
+
+
+class PairedSums(NamedTuple):
+    """Squared log errors of both over the records that both answered and whose truth came; they add up."""
+
+    records: int = 0
+    champion: float = 0.0
+    challenger: float = 0.0
+    squared_difference: float = 0.0
+    """Sum of (challenger's squared log error - champion's)^2, for the spread of the mean difference."""
+
+    def plus(self, champion: float, challenger: float) -> "PairedSums":
+        """Return the sums with one more record, given the squared log errors of both."""
+        return PairedSums(
+            self.records + 1,
+            self.champion + champion,
+            self.challenger + challenger,
+            self.squared_difference + (challenger - champion) ** 2,
+        )
+
+
 class Coverage(NamedTuple):
     """Share of predictions that have their label; None where there is nothing to divide by."""
 
@@ -127,6 +154,7 @@ class Scoreboard:
         self._window = window
         self._label_delay = label_delay
         self._series: dict[Series, _Sums] = {}
+        self._pairs: dict[Pair, PairedSums] = {}
         # By second of prediction: predictions, and those whose label came. Long enough that a whole window has matured.
         self._made = Ring(window + math.ceil(label_delay) + 2, columns=2)
         self._labels = Ring(window, columns=1)  # by second of feedback: labels that came
@@ -157,6 +185,18 @@ class Scoreboard:
             self._made.add(math.floor(made_at), 0.0, 1.0)
             self._labels.add(math.floor(now), 1.0)
 
+    def compared(self, pair: Pair, champion_kcal: float, challenger_kcal: float, true_kcal: float) -> None:
+        """Set two predictions of one record against each other, now that its truth is there."""
+        sums = self._pairs.get(pair, PairedSums())
+        self._pairs[pair] = sums.plus(
+            squared_log_error(champion_kcal, true_kcal), squared_log_error(challenger_kcal, true_kcal)
+        )
+        _forget_oldest(self._pairs)
+
+    def pairs(self) -> Mapping[Pair, PairedSums]:
+        """Return the evidence of each pair of versions."""
+        return self._pairs
+
     def snapshots(self, now: float) -> Iterator[SeriesSnapshot]:
         """Yield what is known of each series."""
         through = math.floor(now)
@@ -180,6 +220,10 @@ class Scoreboard:
         sums = self._series.get(series)
         if sums is None:
             sums = self._series[series] = _Sums(self._window)
-            if len(self._series) > MAX_SERIES:
-                del self._series[next(iter(self._series))]
+            _forget_oldest(self._series)
         return sums
+
+
+def _forget_oldest(known: dict[Any, Any]) -> None:
+    if len(known) > MAX_SERIES:
+        del known[next(iter(known))]

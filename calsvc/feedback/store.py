@@ -8,7 +8,7 @@ comes again from another truth.
 from collections import OrderedDict
 from typing import Final, Literal, NamedTuple, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from calsvc.errors import TruthConflict, UnknownId
 from calsvc.feedback.quality import Series
@@ -26,6 +26,13 @@ class SpanRef(NamedTuple):
     span_id: int
 
 
+class Shadow(Struct, frozen=True, gc=False):
+    """What the challenger said of a record that the champion answered."""
+
+    kcal: float
+    series: Series
+
+
 class Remembered(Struct, frozen=True, gc=False):
     """A prediction that was answered: kcal, when (seconds of the store's clock), by whom, in which span."""
 
@@ -33,6 +40,7 @@ class Remembered(Struct, frozen=True, gc=False):
     made_at: float
     series: Series
     span: SpanRef | None = None
+    shadow: Shadow | None = None
 
 
 class Settled(Struct, frozen=True, gc=False):
@@ -63,6 +71,9 @@ class JoinStore(Protocol):
 
     async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
         """Let a prediction wait for its truth; an earlier one of the same id is replaced and forgotten."""
+
+    async def attach(self, record_id: RecordId, made_at: float, shadow: Shadow) -> bool:
+        """Put a shadow beside the prediction made at `made_at`; False where that one does not wait any more."""
 
     async def join(self, record_id: RecordId, true_kcal: float, now: float) -> Joined:
         """Join a truth with its prediction.
@@ -106,6 +117,14 @@ class MemoryStore:
         if len(self._pending) > self._max_pending:
             self._pending.popitem(last=False)
             self._overflowed += 1
+
+    async def attach(self, record_id: RecordId, made_at: float, shadow: Shadow) -> bool:
+        """See `JoinStore.attach`."""
+        prediction = self._pending.get(record_id)
+        if prediction is None or prediction.made_at != made_at:
+            return False
+        self._pending[record_id] = structs.replace(prediction, shadow=shadow)  # keeps its place in the order of time
+        return True
 
     async def join(self, record_id: RecordId, true_kcal: float, now: float) -> Joined:
         """See `JoinStore.join`."""

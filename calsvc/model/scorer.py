@@ -18,6 +18,9 @@ from calsvc.model.worker import ReferenceScorer
 from calsvc.schema import Workout
 from calsvc.settings import Settings
 
+ONNX_THREADS: Final = 1
+"""Threads of ONNX Runtime for one record: handing one row to a second thread would cost more than the row."""
+
 
 class Scorer(Protocol):
     """What the service needs of a model."""
@@ -45,7 +48,7 @@ class OnnxScorer:
 
     engine: Final[Engine] = "onnx"
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int = ONNX_THREADS) -> None:
         manifest = bundle.manifest
         self._features = row_function(manifest.feature_names)
         self._to_kcal = to_kcal(manifest.target)

@@ -1,5 +1,7 @@
 """Many rows at once: through XGBoost where the bundle has trees, else through the worker. Needs the train extra."""
 
+from typing import Final
+
 import anyio
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from calsvc.settings import Settings
 from calsvc.training import sample
 from calsvc.training.convert import load_trees, margins
 from calsvc.training.rows import Rows
+
+WORKER_ROWS: Final = 250
+"""Held-out rows that a reference bundle is judged by: its worker takes some 20 ms for each."""
 
 
 def predict_rows(bundle: Bundle, settings: Settings, rows: Rows) -> NDArray[np.float64]:

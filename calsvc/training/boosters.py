@@ -30,7 +30,7 @@ def find_booster(artefact: Any) -> Found:
         ExportError: there is none, there are several, it does not consist of trees, or its columns have no names.
         UnknownFeatures: some names have no formula.
     """
-    everything = list(_walk(artefact, "artefact"))
+    everything = list(walk(artefact, "artefact"))
     boosters = _distinct(everything)
     if len(boosters) != 1:
         found = f"XGBoost models at {', '.join(boosters)}" if boosters else "no fitted XGBoost model"
@@ -44,7 +44,7 @@ def find_booster(artefact: Any) -> Found:
     return Found(booster, _names(booster, [each for _, each in everything]), path)
 
 
-def _walk(root: Any, name: str) -> Iterator[tuple[str, Any]]:
+def walk(root: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield every object reachable through attributes and containers, with its path, each once, breadth first."""
     seen: set[int] = set()
     level = [(name, root)]

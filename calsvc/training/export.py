@@ -27,6 +27,7 @@ from calsvc.provenance import git_sha, library_versions
 from calsvc.training import sample
 from calsvc.training.boosters import Found, find_booster
 from calsvc.training.convert import first_trees, load_trees, margins, onnx_margins, to_onnx
+from calsvc.training.curve import Curves, learning_curves
 from calsvc.training.evidence import Hypothesis, explain, with_bounds
 from calsvc.training.rows import TARGET, Rows, bounds, read_rows
 
@@ -48,11 +49,12 @@ class Source(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A bundle ready to be published. `warning` says what the proof does not cover."""
+    """A bundle ready to be published. `warning`: what the proof does not cover; `curves`: what the artefact kept."""
 
     manifest: Manifest
     files: dict[str, bytes]
-    warning: str | None = None
+    warning: str | None
+    curves: Curves
 
 
 class _Handout(NamedTuple):
@@ -103,9 +105,8 @@ def export(engine: Engine, source: Source, progress: Progress, rows: int | None 
     count = rows or ROWS[engine]
     with opened_artefact(source.handout, source.trained.file) as artefact:
         handout = _Handout(artefact, *_form(source.data, data))
-        if engine == "onnx":
-            return _export_trees(source, data, handout, count, progress)
-        return _export_artefact(source, data, handout, count, progress)
+        make = _export_trees if engine == "onnx" else _export_artefact
+        return make(source, data, handout, count, progress)
 
 
 def _export_trees(source: Source, data: Rows, handout: _Handout, count: int, progress: Progress) -> Draft:
@@ -125,7 +126,8 @@ def _export_trees(source: Source, data: Rows, handout: _Handout, count: int, pro
     manifest = replace(
         _manifest("onnx", source, held), feature_names=found.feature_names, trees=best.trees, target=target
     )
-    return Draft(manifest, files | _companions(data, proof), _warning(asked.matrix[~kept], asked.truth[~kept]))
+    warning = _warning(asked.matrix[~kept], asked.truth[~kept])
+    return Draft(manifest, files | _companions(data, proof), warning, learning_curves(handout.artefact))
 
 
 def _export_artefact(source: Source, data: Rows, handout: _Handout, count: int, progress: Progress) -> Draft:
@@ -135,7 +137,8 @@ def _export_artefact(source: Source, data: Rows, handout: _Handout, count: int, 
     proof = ParitySample(sample.workouts(matrix), truth.tolist())
     files = {ARTEFACT: source.trained.file.read_bytes()}
     # The worker that will answer is asked these rows before the bundle is used (publish's `prove`).
-    return Draft(_manifest("reference", source, compare(truth, truth)), files | _companions(data, proof))
+    manifest = _manifest("reference", source, compare(truth, truth))
+    return Draft(manifest, files | _companions(data, proof), None, learning_curves(handout.artefact))
 
 
 def _evidence(

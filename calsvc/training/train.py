@@ -1,7 +1,7 @@
-"""Train and publish: `python -m calsvc.training.train [--engine] [--out] [--holdout] [--if-needed]`.
+"""Train and publish: `python -m calsvc.training.train [--engine] [--out] [--holdout] [--no-track] [--if-needed]`.
 
 Runs the handout's own train.py on the split, exports what it trained, proves the export against the handout's own
-predict and puts the bundle in place. Whatever fails, the bundle that was there stays.
+predict, puts the bundle in place and registers it in MLflow. Whatever fails before, the bundle that was there stays.
 """
 
 import argparse
@@ -29,14 +29,17 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
             print(f"{out} was made from this handout: nothing to do")
             return
     from calsvc.training.display import display_progress  # noqa: PLC0415 - as above, and polars and XGBoost
-    from calsvc.training.pipeline import train_bundle  # noqa: PLC0415
+    from calsvc.training.pipeline import Order, train_bundle  # noqa: PLC0415
 
+    order = Order(arguments.engine, out, arguments.holdout, not arguments.no_track)
     with display_progress() as display:
-        summary = train_bundle(settings, arguments.engine, out, arguments.holdout, display)
+        summary = train_bundle(settings, order, display)
     print(_told(summary))
 
 
 def _told(summary: "Summary") -> str:
+    from calsvc.training.store import CHALLENGER  # noqa: PLC0415 - loaded by now
+
     manifest = summary.bundle.manifest
     valid = manifest.training_metrics.get("valid_rmsle")
     lines = [
@@ -48,6 +51,9 @@ def _told(summary: "Summary") -> str:
         f"(allowed {manifest.parity.tolerance:g})",
         f"bundle         {summary.bundle.folder}",
     ]
+    if registered := summary.registered:
+        lines.append(f"run            {registered.run_id}")
+        lines.append(f"registered     {registered.name} version {registered.version}, alias {CHALLENGER}")
     return "\n".join(lines)
 
 
@@ -60,6 +66,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, help="where the bundle goes (default: CALSVC_MODEL)")
     parser.add_argument("--holdout", type=Path, default=FOLDER, help="the split to train on (%(default)s)")
+    parser.add_argument("--no-track", action="store_true", help="do not record the training in MLflow")
     parser.add_argument("--if-needed", action="store_true", help="only where the bundle is not of this handout")
     return run_command(parser, _run)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from observability import signals
 from tests.test_app import Service, running
+from tests.test_shadow import Challenger, challenge, in_the_loop
 
 NOT_OURS = ("process_", "target")
 
@@ -18,6 +20,9 @@ NOT_OURS = ("process_", "target")
 def used(bundle: Path) -> Iterator[Service]:
     """A service that has seen everything that makes a metric move: a metric that never moves shows no series."""
     for service in running(bundle, max_pending=1):
+        challenge(service, Challenger(50.0))
+        service.source.poke()
+        in_the_loop(service, anyio.wait_all_tasks_blocked)
         for record_id in (1, 2):
             service.predict(id=record_id)
         for record_id, kcal in ((2, 100.0), (2, 100.0), (2, 1.0), (3, 1.0)):

@@ -49,12 +49,15 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_tells_what_it_published(workshop: Path) -> None:
-    """Version, engine, trees, both errors, parity, place."""
+    """Version, engine, trees, both errors, parity, place; run, registered version and alias."""
     told = (workshop / "told.txt").read_text()
     manifest = load_bundle(workshop / "data" / "bundle").manifest
     for part in (manifest.model_version, f"onnx, {manifest.trees} trees", "valid RMSLE", "holdout RMSLE", "parity"):
         assert part in told
-    for stage in ("split", "train", "export (onnx)", "publish"):
+    assert f"run            {manifest.mlflow_run_id}" in told
+    assert "registered     calories version 1, alias challenger" in told
+    assert (workshop / "mlruns" / "mlflow.db").is_file()
+    for stage in ("track", "split", "train", "export (onnx)", "publish", "judge", "register"):
         assert f"{stage} ..." in told
 
 
@@ -113,16 +116,16 @@ def test_a_split_made_for_this_handout_is_kept(tmp_path: Path) -> None:
     train = tmp_path / "data" / "holdout" / "train.csv"
     assert run("holdout", "--data", rows, "--seed", 4, cwd=tmp_path).returncode == 0
     of_rows = train.read_bytes()
-    assert "is there: " in run("train", cwd=tmp_path, handout=first).stdout
+    assert "is there: " in run("train", "--no-track", cwd=tmp_path, handout=first).stdout
     assert train.read_bytes() == of_rows
-    assert " held out" in run("train", cwd=tmp_path, handout=second).stdout
+    assert " held out" in run("train", "--no-track", cwd=tmp_path, handout=second).stdout
     assert train.read_bytes() != of_rows
 
 
 def test_a_handout_with_unknown_features_is_served_by_its_own_code(tmp_path: Path) -> None:
     """`auto` falls back with a warning; --engine reference does it at once; predictions then come from the worker."""
     handout = write_handout(tmp_path / "hand out", extra_feature="num__Age_cubed")
-    told = run("train", "--engine", "auto", cwd=tmp_path)
+    told = run("train", "--no-track", "--engine", "auto", cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     assert "warning: features unknown to calsvc/model/features.py: num__Age_cubed" in told.stderr
     assert load_bundle(tmp_path / "data" / "bundle").manifest.engine == "reference"
@@ -156,7 +159,7 @@ def test_an_unusable_handout_is_one_line_and_the_old_bundle_stays(
         replace_in(handout / "model.py", "temp - 36.8", "temp - 36.5")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "bundle").symlink_to(trained.bundle.folder)
-    failed = run("train", cwd=tmp_path)
+    failed = run("train", "--no-track", cwd=tmp_path)
     assert failed.returncode == 1
     lines = failed.stderr.splitlines()
     assert len(lines) == 1, failed.stderr
@@ -192,7 +195,7 @@ def test_thread_caps_reach_the_training(tmp_path: Path) -> None:
     handout = write_handout(tmp_path / "hand out")
     (handout / "train.py").write_text("import os; raise SystemExit(os.environ['OMP_NUM_THREADS'] + ' threads')")
     told = subprocess.run(
-        [sys.executable, "-m", "calsvc.training.train"],
+        [sys.executable, "-m", "calsvc.training.train", "--no-track"],
         cwd=tmp_path,
         env=os.environ | {"CALSVC_HANDOUT_DIR": "hand out", "OMP_NUM_THREADS": "3"},
         capture_output=True,

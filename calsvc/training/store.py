@@ -1,0 +1,205 @@
+"""Where runs and model versions are kept: an MLflow server, or an embedded database beside its folder of artifacts.
+
+    mlruns/mlflow.db     the database, for `sqlite:///mlruns/mlflow.db`
+    mlruns/artifacts/    the files of its runs
+
+The database names places as `mlflow-artifacts:/...`, relative to that folder, and never by a path. So the whole can be
+moved or mounted elsewhere, and a server over it (`mlflow_ui.py`) and the embedded store read what the other one wrote.
+MLflow itself resolves such names only through a server; `artifacts_at` does it for the embedded store.
+
+Importing MLflow takes two seconds: it happens when a store is opened. Needs the train extra.
+"""
+
+import fcntl
+import getpass
+import importlib
+import os
+import re
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from calsvc.errors import CalsvcError, RegistryError
+from calsvc.model.registry import Version
+from calsvc.settings import RegisteredModel, Settings
+
+QUIET: Final = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_PRINT_MODEL_URLS_ON_CREATION": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""MLflow reports its use over the network unless it is told not to; the commands print what matters themselves."""
+_PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+"""Seconds and repetitions; MLflow's own are 120 and 7, a quarter of an hour until a dead server is an error."""
+_FIRST_ANSWER: Final = 5.0
+"""Seconds that a server may take to say that it is there."""
+_LONGEST_REASON: Final = 300
+ARTIFACTS: Final = "artifacts"
+CHALLENGER: Final = "challenger"
+"""The alias of the version that was registered last."""
+_KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
+"""Else MLflow's page guesses, and offers tools for language models instead of charts."""
+
+
+class Store(NamedTuple):
+    """An opened store. `client` is an MlflowClient; `folder` is that of the embedded database, None for a server."""
+
+    client: Any
+    uri: str
+    folder: Path | None
+
+
+def model_name(settings: Settings) -> str:
+    """Return the name of the registered model, which is also that of the experiment."""
+    return settings.model.name if isinstance(settings.model, RegisteredModel) else "calories"
+
+
+def open_store(uri: str) -> Store:
+    """Connect to a server, or open the embedded database, which is made where there is none.
+
+    Raises:
+        RegistryError: naming MLFLOW_TRACKING_URI, what happened and what to do; after some 5 s at most.
+    """
+    folder = embedded_folder(uri)
+    if folder is None:
+        _demand_answer(uri)
+    # Read while MLflow is imported. What the user has set himself about patience stands.
+    os.environ.update(QUIET)
+    os.environ.update({name: os.environ.get(name) or value for name, value in _PATIENCE.items()})
+    with speaking_to(uri):
+        # By name: the types of MLflow's modules would cost the type checker a minute, and say Any in the end.
+        mlflow = importlib.import_module("mlflow")
+        if folder is None:
+            return Store(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), uri, None)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):  # two processes that create the same tables fail both
+            return Store(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), uri, folder)
+
+
+def embedded_folder(uri: str) -> Path | None:
+    """Return the folder of an embedded database, None where the URI names a server."""
+    path = uri.removeprefix("sqlite:///")
+    return None if path == uri else Path(path.partition("?")[0]).parent
+
+
+def experiment(store: Store, name: str) -> str:
+    """Return the id of an experiment, which is made where there is none."""
+    with speaking_to(store.uri):
+        if found := store.client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        # A server knows where its artifacts go; the embedded store would put them into the working directory.
+        location = None if store.folder is None else f"mlflow-artifacts:/{re.sub(r'[^A-Za-z0-9_-]', '_', name)}"
+        return str(store.client.create_experiment(name, artifact_location=location, tags=_KIND))
+
+
+def artifacts_at(store: Store, location: str) -> Any:
+    """Return MLflow's repository of the artifacts at `location`; it has `log_artifacts` and `download_artifacts`."""
+    parts = urlsplit(location)
+    if store.folder is not None and parts.scheme == "mlflow-artifacts":
+        location = (store.folder.resolve() / ARTIFACTS / parts.path.lstrip("/")).as_uri()
+    registry = importlib.import_module("mlflow.store.artifact.artifact_repository_registry")
+    return registry.get_artifact_repository(location, tracking_uri=store.uri, registry_uri=store.uri)
+
+
+def aliases(store: Store, name: str) -> dict[str, str]:
+    """Return the version of a registered model that each of its aliases points at; empty where there is no model."""
+    with speaking_to(store.uri):
+        try:
+            model = store.client.get_registered_model(name)
+        except Exception as error:
+            if is_missing(error):
+                return {}
+            raise
+        return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def version_of(store: Store, name: str, number: str) -> Version:
+    """Return one version of a registered model.
+
+    Raises:
+        RegistryError: there is no such version, or the store does not answer.
+    """
+    with speaking_to(store.uri):
+        try:
+            found = store.client.get_model_version(name, number)
+        except Exception as error:
+            if is_missing(error):
+                raise RegistryError(f"there is no version {number} of {name} at {shown(store.uri)}") from None
+            raise
+    return Version(
+        name=name,
+        version=str(found.version),
+        run_id=found.run_id or None,
+        source=found.source,
+        aliases=tuple(found.aliases),
+        created=found.creation_timestamp / 1000,
+        tags=dict(found.tags),
+    )
+
+
+@contextmanager
+def speaking_to(uri: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into a RegistryError of one line, without the password that a URI may hold.
+
+    What MLflow's own code is warned of, nobody here can act on.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (CalsvcError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        # MLflow raises what its parsers, its drivers and the disk raise.
+        reason = " ".join(shown(str(error)).split())[:_LONGEST_REASON]
+        raise RegistryError(f"MLFLOW_TRACKING_URI={shown(uri)}: {reason or type(error).__name__}") from error
+
+
+def is_missing(error: Exception) -> bool:
+    """Tell whether MLflow says that what was asked for does not exist."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+
+
+def shown(text: str) -> str:
+    """Return a text with URIs without their user and password."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
+def user_name() -> str:
+    """Return who is logged in, `unknown` where the system has no name for that user."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _demand_answer(uri: str) -> None:
+    """Any HTTP answer will do: what it is worth, the first real call finds out."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_FIRST_ANSWER):  # noqa: S310 - http, by settings
+            return
+    except urllib.error.HTTPError as error:
+        error.close()
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise RegistryError(
+            f"MLFLOW_TRACKING_URI={shown(uri)} does not answer ({shown(str(reason))}): start it with just mlflow"
+        ) from None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the kernel releases it when the process dies, however it dies."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -7,8 +7,8 @@ import anyio
 
 from calsvc.feedback.quality import Series
 from calsvc.model.bundle import Bundle
-from calsvc.model.registry import Version
 from calsvc.model.scorer import Scorer
+from calsvc.registry.client import Version
 from calsvc.schema import Workout
 
 

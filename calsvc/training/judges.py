@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from calsvc.errors import HandoutError, PromotionRefused
 from calsvc.handout.form import fingerprint
 from calsvc.model.bundle import Bundle, sha256
-from calsvc.model.registry import Version
+from calsvc.registry.client import Version
 from calsvc.settings import Settings
 from calsvc.training.batch import WORKER_ROWS, predict_rows
 from calsvc.training.gate import FEWEST, Comparison, compare_rows, compare_sums, squared_log_errors

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from calsvc.errors import BundleError, CalsvcError, PromotionRefused, RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
-from calsvc.model.registry import Version
+from calsvc.registry.client import Version
 from calsvc.settings import Settings
 from calsvc.training.gate import Comparison
 from calsvc.training.store import (

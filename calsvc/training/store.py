@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from calsvc.errors import CalsvcError, RegistryError
-from calsvc.model.registry import Version
+from calsvc.registry.client import Version
 from calsvc.settings import RegisteredModel, Settings
 
 QUIET: Final = {

@@ -16,8 +16,8 @@ import pytest
 
 from calsvc.errors import BundleError, RegistryError
 from calsvc.model.bundle import MANIFEST, ONNX, Bundle
-from calsvc.model.cache import KEPT, BundleCache
-from calsvc.model.registry import Version
+from calsvc.registry.cache import KEPT, BundleCache
+from calsvc.registry.client import Version
 from tests.making import Trained
 
 pytestmark = pytest.mark.anyio
@@ -192,9 +192,9 @@ import json, os, resource, signal, sys
 from pathlib import Path
 import anyio, msgspec
 from calsvc.errors import CalsvcError
-from calsvc.model.cache import BundleCache
-from calsvc.model.registry import Version
-from tests.model.test_cache import Shelf
+from calsvc.registry.cache import BundleCache
+from calsvc.registry.client import Version
+from tests.registry.test_cache import Shelf
 
 folder, version, what = Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Version), sys.argv[3]
 shelf = Shelf()

@@ -23,7 +23,7 @@ import msgspec
 
 from calsvc.errors import BundleError, RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
-from calsvc.model.registry import Registry, Version
+from calsvc.registry.client import Registry, Version
 from calsvc.training.files import replace_file, sync_folder, write_durably
 
 DEFAULT_FOLDER: Final = Path("data/registry")

@@ -16,13 +16,13 @@ from calsvc.errors import ParityMissed, RegistryError
 from calsvc.model.bundle import ONNX, Bundle, Engine
 from calsvc.model.scorer import Scorer, open_scorer
 from calsvc.model.target import Target
-from calsvc.reload import Candidate, ModelWatch, Opener, Outcome, Role, WatchSettings, open_beside
+from calsvc.registry.watch import Candidate, ModelWatch, Opener, Outcome, Role, WatchSettings, open_beside
 from calsvc.schema import Workout
 from calsvc.settings import RegisteredModel, Settings
 from calsvc.training.publish import publish
 from tests.clock import Clock
 from tests.making import Trained
-from tests.model.test_cache import Shelf, spoiled, version_of
+from tests.registry.test_cache import Shelf, spoiled, version_of
 
 pytestmark = pytest.mark.anyio
 
@@ -388,7 +388,10 @@ async def test_a_registry_that_is_down_at_the_start_means_the_last_good_model(
     scene.shelf.down = "the registry is on fire"
     async with scene.running() as watch:
         assert scene.room.version("champion") == "1"
-        assert "serving the last good model, calories version 1, from its local copy: the registry is on fire" in caplog.messages
+        assert (
+            "serving the last good model, calories version 1, from its local copy: the registry is on fire"
+            in caplog.messages
+        )
         scene.shelf.down = None
         watch.poke()
         assert await scene.room.until("champion", "swapped") == "calories version 2"
@@ -477,8 +480,8 @@ def test_serving_from_a_registry_needs_nothing_of_the_training_stack() -> None:
     """Following an alias imports none of the train extra; without a registry not even the HTTP client is loaded."""
     program = """
 import sys
-from calsvc import reload
-from calsvc.model.registry import open_registry
+from calsvc.registry import watch
+from calsvc.registry.client import open_registry
 print("httpx2" in sys.modules)
 open_registry("http://127.0.0.1:1"), open_registry("sqlite:///nowhere/mlflow.db")
 heavy = {"joblib", "mlflow", "onnx", "onnxmltools", "pandas", "polars", "yaml", "rich", "sklearn", "xgboost"}

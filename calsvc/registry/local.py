@@ -1,7 +1,7 @@
 """The registry without a server: the SQLite database and the files that MLflow writes where it runs on its own.
 
 Reading the database takes MLflow itself, which the service does not load: it asks a process that ends with its answer,
-`python -m calsvc.model.local_registry TRACKING_URI MODEL`, and only when the database has changed. The files are there
+`python -m calsvc.registry.local TRACKING_URI MODEL`, and only when the database has changed. The files are there
 already and are copied.
 """
 
@@ -21,9 +21,9 @@ import msgspec
 from msgspec import Struct
 
 from calsvc.errors import RegistryError
-from calsvc.model.registry import MAX_BYTES, MAX_FILES, TOO_MUCH, Deadlines, Version
+from calsvc.registry.client import MAX_BYTES, MAX_FILES, TOO_MUCH, Deadlines, Version
 
-CHILD: Final = (sys.executable, "-m", "calsvc.model.local_registry")
+CHILD: Final = (sys.executable, "-m", "calsvc.registry.local")
 
 ARTIFACTS: Final = "artifacts"
 """Folder beside the database that `mlflow-artifacts:/` stands for, with a server and without."""

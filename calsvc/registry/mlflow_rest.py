@@ -11,7 +11,8 @@ import httpx2
 import msgspec
 
 from calsvc.errors import RegistryError
-from calsvc.model.mlflow_wire import (
+from calsvc.registry.client import MAX_BYTES, MAX_FILES, TOO_MUCH, Credentials, Deadlines, Version
+from calsvc.registry.mlflow_wire import (
     API,
     Answer,
     ByAlias,
@@ -23,7 +24,6 @@ from calsvc.model.mlflow_wire import (
     place_below,
     place_by_uri,
 )
-from calsvc.model.registry import MAX_BYTES, MAX_FILES, TOO_MUCH, Credentials, Deadlines, Version
 
 _LONGEST_ANSWER: Final = 2**20
 """Bytes of a JSON answer."""

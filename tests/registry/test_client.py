@@ -14,9 +14,9 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 
 from calsvc.errors import RegistryError
-from calsvc.model.local_registry import LocalStore
-from calsvc.model.mlflow_rest import MlflowRest
-from calsvc.model.registry import MAX_BYTES, MAX_FILES, Credentials, Deadlines, Version, open_registry
+from calsvc.registry.client import MAX_BYTES, MAX_FILES, Credentials, Deadlines, Version, open_registry
+from calsvc.registry.local import LocalStore
+from calsvc.registry.mlflow_rest import MlflowRest
 
 pytestmark = pytest.mark.anyio
 
@@ -328,7 +328,7 @@ async def test_too_much_is_refused_by_its_listing(tmp_path: Path, files: list[di
 
 async def test_more_bytes_than_listed_are_refused_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing may lie, or say nothing about sizes."""
-    monkeypatch.setattr("calsvc.model.mlflow_rest.MAX_BYTES", 1000)
+    monkeypatch.setattr("calsvc.registry.mlflow_rest.MAX_BYTES", 1000)
     content = proxied({"a": b"x" * 600, "b": b"x" * 600})
     listing = next(page for page in content.values() if isinstance(page, dict) and "files" in page)
     for each in listing["files"]:
@@ -477,7 +477,7 @@ async def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
 async def test_without_the_train_extra_the_message_says_what_to_install(tmp_path: Path) -> None:
     """The process runs where MLflow cannot be imported."""
     (tmp_path / "mlflow.db").touch()
-    program = "import sys; sys.modules['mlflow'] = None\nfrom calsvc.model.local_registry import main; sys.exit(main())"
+    program = "import sys; sys.modules['mlflow'] = None\nfrom calsvc.registry.local import main; sys.exit(main())"
     store = LocalStore(f"sqlite:///{tmp_path}/mlflow.db", PATIENT, child(tmp_path, program))
     with pytest.raises(RegistryError, match="uv sync --extra train"):
         await store.resolve("calories", "champion")

@@ -89,11 +89,11 @@ def open_registry(
     """
     # Imported by need: an HTTP client takes a tenth of a second to load, which a service without a registry saves.
     if uri.startswith("sqlite:///"):
-        from calsvc.model.local_registry import LocalStore  # noqa: PLC0415
+        from calsvc.registry.local import LocalStore  # noqa: PLC0415
 
         return LocalStore(uri, deadlines)
     if uri.startswith(("http://", "https://")):
-        from calsvc.model.mlflow_rest import MlflowRest  # noqa: PLC0415
+        from calsvc.registry.mlflow_rest import MlflowRest  # noqa: PLC0415
 
         return MlflowRest(uri, credentials, deadlines)
     raise RegistryError(f"{uri} is no model registry: expected http://..., https://... or sqlite:///PATH")

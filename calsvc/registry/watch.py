@@ -15,9 +15,9 @@ import anyio
 
 from calsvc.errors import BundleError, CalsvcError, RegistryError
 from calsvc.model.bundle import Bundle
-from calsvc.model.cache import BundleCache
-from calsvc.model.registry import Registry, Version
 from calsvc.model.scorer import Scorer, open_scorer
+from calsvc.registry.cache import BundleCache
+from calsvc.registry.client import Registry, Version
 from calsvc.settings import RegisteredModel, Settings
 
 log = logging.getLogger(__name__)

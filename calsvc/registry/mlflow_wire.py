@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from msgspec import Struct
 
-from calsvc.model.registry import Version
+from calsvc.registry.client import Version
 
 API: Final = "api/2.0/mlflow"
 _PROXY: Final = "api/2.0/mlflow-artifacts/artifacts"

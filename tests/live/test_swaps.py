@@ -1,12 +1,15 @@
 """A hundred new models under load: not one request fails, and each answer is that of the model it names."""
 
 import signal
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import anyio
 import pytest
+from mlflow import MlflowClient, MlflowException
 
 from calsvc.model.scorer import OnnxScorer
 from calsvc.schema import parse_workout
@@ -54,6 +57,51 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A model that answers differently."""
     folder = tmp_path_factory.mktemp("other")
     return trained_in(folder, write_handout(folder / "handout", trees="half", seed=5))
+
+
+def register(uri: str, bundle: Path) -> str:
+    """Register a bundle; return the number of the version."""
+    client = MlflowClient(uri, uri)
+    with suppress(MlflowException):  # the second time it is there
+        client.create_registered_model("calories")
+    run = client.create_run("0").info
+    client.log_artifacts(run.run_id, str(bundle), "bundle")
+    return str(client.create_model_version("calories", f"{run.artifact_uri}/bundle", run_id=run.run_id).version)
+
+
+def test_a_hundred_moves_of_an_alias_under_load_fail_no_request(
+    registry: tuple[str, subprocess.Popen[bytes]], trained: Trained, other: Trained, tmp_path: Path
+):
+    """The service follows the alias of a real registry while requests go on, and every answer is the named model's."""
+    uri, _ = registry
+    bundles = [trained.bundle, other.bundle]
+    numbers = [register(uri, bundle.folder) for bundle in bundles]
+    versions = [bundle.manifest.model_version for bundle in bundles]
+    expected = {
+        version: anyio.run(OnnxScorer(bundle).score, parse_workout(workout()))
+        for version, bundle in zip(versions, bundles, strict=True)
+    }
+    client = MlflowClient(uri, uri)
+    client.set_registered_model_alias("calories", "champion", numbers[0])
+
+    async def scenario(url: str) -> Load:
+        load = Load(url)
+        async with aiohttp.ClientSession() as session, anyio.create_task_group() as tasks:
+            for number in range(CONNECTIONS):
+                tasks.start_soon(load.worker, session, number)
+            for number in range(1, SWAPS + 1):
+                move = (client.set_registered_model_alias, "calories", "champion", numbers[number % 2])
+                await anyio.to_thread.run_sync(*move)
+                service.process.send_signal(signal.SIGHUP)
+                await serving(session, url, versions[number % 2])
+            load.stopping = True
+        return load
+
+    environ = {"CALSVC_MODEL": "models:/calories@champion", "MLFLOW_TRACKING_URI": uri, "CALSVC_MODEL_POLL": "1"}
+    with service_process(tmp_path, environ, folder_of_process=tmp_path) as service:
+        load = anyio.run(scenario, service.url)
+        assert load.answers == set(expected.items())
+        assert load.count > SWAPS
 
 
 def test_a_hundred_swaps_under_load_fail_no_request(trained: Trained, other: Trained, tmp_path: Path):

@@ -65,7 +65,7 @@ def create_app(service: Service, source: ModelSource) -> Starlette:
         await source.aclose()
         await service.close()
 
-    return Starlette(
+    app = Starlette(
         routes=ROUTES,
         middleware=_middleware(service),
         exception_handlers={
@@ -76,6 +76,8 @@ def create_app(service: Service, source: ModelSource) -> Starlette:
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # /predict/ does not exist; a redirect of a POST would only hide that
+    return app
 
 
 def _middleware(service: Service) -> list[Middleware]:

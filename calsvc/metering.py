@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from prometheus_client import Histogram
 
-from calsvc.feedback.quality import CHALLENGER, CHAMPION, PairedSums, Scoreboard, Series, SeriesSnapshot
+from calsvc.feedback.quality import CHALLENGER, CHAMPION, MAX_SERIES, PairedSums, Scoreboard, Series, SeriesSnapshot
 from calsvc.feedback.store import JoinStore
 from observability import signals
+from observability.telemetry import Telemetry
 
 Callback = Callable[[CallbackOptions], Iterable[Observation]]
 OUTCOMES = ("matched", "duplicate", "conflict", "unknown")
@@ -19,37 +21,45 @@ class Meters:
     """Instruments of one service.
 
     Args:
-        meter: where the instruments are made.
+        telemetry: where the instruments are made.
         scoreboard: read at each scrape for predictions, quality and coverage.
         store: read at each scrape for what is pending.
         clock: seconds, monotonic, the same that the scoreboard is given.
     """
 
-    def __init__(self, meter: Meter, scoreboard: Scoreboard, store: JoinStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, telemetry: Telemetry, scoreboard: Scoreboard, store: JoinStore, clock: Callable[[], float]
+    ) -> None:
         self._scoreboard = scoreboard
         self._store = store
         self._clock = clock
-        self.request_duration = signals.create_histogram(meter, signals.REQUEST_DURATION)
-        self._kcal = signals.create_histogram(meter, signals.PREDICTION_KCAL)
-        self._lag = signals.create_histogram(meter, signals.FEEDBACK_LAG)
-        self._kcal_attributes: dict[str, dict[str, str]] = {}
+        self.request_duration = signals.create_histogram(telemetry.registry, signals.REQUEST_DURATION)
+        self._kcal = signals.create_histogram(telemetry.registry, signals.PREDICTION_KCAL)
+        self._lag = signals.create_histogram(telemetry.registry, signals.FEEDBACK_LAG)
+        self._kcal_of: dict[str, Histogram] = {}
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._shadows = dict.fromkeys(SHADOW_OUTCOMES, 0)
         self._model_checks: Counter[tuple[str, str]] = Counter()
         self.model: dict[str, str] | None = None
         self.event_loop_lag = 0.0
-        self._register(meter)
+        self._register(telemetry.meter)
 
     def predicted(self, series: Series, kcal: float) -> None:
         """Record one answered prediction."""
-        attributes = self._kcal_attributes.setdefault(series.model_version, {"model_version": series.model_version})
-        self._kcal.record(kcal, attributes)
+        child = self._kcal_of.get(series.model_version)
+        if child is None:
+            child = self._kcal_of[series.model_version] = self._kcal.labels(model_version=series.model_version)
+            if len(self._kcal_of) > MAX_SERIES:
+                oldest = next(iter(self._kcal_of))
+                del self._kcal_of[oldest]
+                self._kcal.remove(oldest)
+        child.observe(kcal)
 
     def joined(self, outcome: str, lag: float | None = None) -> None:
         """Count one feedback by outcome; `lag` seconds since its prediction where it was matched."""
         self._outcomes[outcome] += 1
         if lag is not None:
-            self._lag.record(lag)
+            self._lag.observe(lag)
 
     def shadowed(self, outcome: Literal["scored", "shed", "failed"]) -> None:
         """Count one record that was offered to the challenger."""

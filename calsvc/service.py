@@ -168,5 +168,5 @@ def create_service(
         store=store,
         scoreboard=scoreboard,
         admission=Admission(settings.max_in_flight),
-        meters=Meters(telemetry.meter, scoreboard, store, clock),
+        meters=Meters(telemetry, scoreboard, store, clock),
     )

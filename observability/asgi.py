@@ -1,14 +1,12 @@
 """Request durations, measured around the whole application."""
 
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Final
 
-from opentelemetry.metrics import Histogram
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
-
-Attributes = dict[str, Any]
 
 
 class RequestMetrics:
@@ -17,7 +15,7 @@ class RequestMetrics:
     Args:
         app: the application to measure.
         histogram: where durations go.
-        routes: the paths that exist; any other path is recorded without a route, so that nobody can invent labels.
+        routes: the paths that exist; any other is recorded with an empty route, so that nobody can invent labels.
         quiet: paths that are not recorded (probes, scrapes).
         clock: seconds, monotonic.
     """
@@ -35,7 +33,7 @@ class RequestMetrics:
         self._routes = frozenset(routes)
         self._quiet = frozenset(quiet)
         self._clock = clock
-        self._attributes: dict[tuple[str | None, str, int], Attributes] = {}
+        self._children: dict[tuple[str, str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and record how long its answer took."""
@@ -54,16 +52,16 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, watch)
         finally:
-            self._histogram.record(self._clock() - started, self._attributes_of(scope, status))
+            self._child(scope, status).observe(self._clock() - started)
 
-    def _attributes_of(self, scope: Scope, status: int) -> Attributes:
+    def _child(self, scope: Scope, status: int) -> Histogram:
+        """Return the histogram of one set of labels, made once for each of the few there can be."""
         path, method = scope["path"], scope["method"]
-        key = (path if path in self._routes else None, method if method in METHODS else "_OTHER", status)
-        attributes = self._attributes.get(key)
-        if attributes is None:
+        key = (path if path in self._routes else "", method if method in METHODS else "_OTHER", status)
+        child = self._children.get(key)
+        if child is None:
             route, method, _ = key
-            attributes = {"http.request.method": method, "http.response.status_code": status}
-            if route is not None:
-                attributes["http.route"] = route
-            self._attributes[key] = attributes
-        return attributes
+            child = self._children[key] = self._histogram.labels(
+                http_route=route, http_request_method=method, http_response_status_code=str(status)
+            )
+        return child

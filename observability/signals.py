@@ -5,7 +5,8 @@
 
 from typing import Final, Literal, NamedTuple
 
-from opentelemetry.metrics import CallbackT, Histogram, Meter
+from opentelemetry.metrics import CallbackT, Meter
+from prometheus_client import CollectorRegistry, Histogram
 
 LATENCY_BUCKETS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1),
@@ -215,11 +216,14 @@ METRICS: Final = (
 )
 
 
-def create_histogram(meter: Meter, metric: Metric) -> Histogram:
-    """Create the instrument of a declared histogram."""
-    return meter.create_histogram(
-        metric.name, metric.unit, metric.help, explicit_bucket_boundaries_advisory=metric.buckets
-    )
+def create_histogram(registry: CollectorRegistry, metric: Metric) -> Histogram:
+    """Create a declared histogram in the registry that is scraped.
+
+    Not through OpenTelemetry's meter: its SDK cleans and hashes the attributes of each measurement anew, ten times the
+    cost of observing a child whose labels were resolved once, and this is the one kind that every request touches.
+    """
+    labels = [name.replace(".", "_") for name in metric.attributes]
+    return Histogram(metric.exposed, metric.help, labels, registry=registry, buckets=metric.buckets)
 
 
 def observe(meter: Meter, metric: Metric, callback: CallbackT) -> None:

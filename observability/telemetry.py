@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Tracer
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 SCOPE = "calsvc"
@@ -28,9 +28,10 @@ class Telemetry:
 
     def __init__(self, resource: Mapping[str, str], *, traces: bool) -> None:
         described = Resource.create(dict(resource))
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        reader = PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per histogram that says when it began: nobody asked for it
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        reader = PrometheusMetricReader(scope_info_enabled=False, registry=self.registry)
         self._meter_provider = MeterProvider([reader], described, shutdown_on_exit=False)
         self.tracer_provider = _otlp_tracer_provider(described) if traces else NoOpTracerProvider()
 
@@ -52,7 +53,7 @@ class Telemetry:
     def exposition(self, accept: str) -> Exposition:
         """Render all metrics: OpenMetrics for those who ask for it, else the plain text format."""
         encode, media_type = choose_encoder(accept)
-        return Exposition(encode(self._registry), media_type)
+        return Exposition(encode(self.registry), media_type)
 
     def shutdown(self) -> None:
         """Flush and close; blocks for as long as the span exporter's timeout at most."""

@@ -10,7 +10,8 @@ import anyio
 from calsvc.errors import CalsvcError
 from calsvc.feedback.quality import CHALLENGER, CHAMPION
 from calsvc.model.bundle import load_bundle
-from calsvc.registry.client import Credentials, Registry, open_registry
+from calsvc.registry.client import Credentials, Registry
+from calsvc.registry.opening import open_registry
 from calsvc.registry.watch import Candidate, ModelWatch, Outcome, Role, WatchSettings, open_beside
 from calsvc.service import Service
 from calsvc.serving import Origin, ServingModel

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from calsvc.errors import ScoringError
@@ -16,6 +17,8 @@ from calsvc.schema import Workout
 from calsvc.service import SHADOW_LOOP_LAG, SHADOWS_AT_ONCE
 from calsvc.serving import ServingModel
 from tests.test_app import Service, running
+
+RECORD: Final = Workout(id=7, Age=40, Height=172, Weight=71, Duration=24, Heart_Rate=106, Body_Temp=40, Sex="f")
 
 
 class Challenger:
@@ -63,6 +66,12 @@ def challenge(service: Service, challenger: Challenger) -> None:
     manifest = replace(champion.manifest, model_version="20300101T000000Z-challenge")
     model = ServingModel("challenger", Bundle(champion.folder, manifest), challenger)
     in_the_loop(service, service.state.install, model)
+
+
+async def answer_in_background(service: Service, tasks: TaskGroup) -> None:
+    """Predict RECORD, and let what follows the answer go on in `tasks`."""
+    answer = await service.state.predict(RECORD, None)
+    tasks.start_soon(service.state.answered, RECORD, answer)
 
 
 def test_both_are_charged_with_the_same_truth(service: Service):
@@ -116,11 +125,9 @@ def test_a_slow_challenger_delays_no_answer_and_is_left_out_when_it_falls_behind
 
     async def answers() -> list[int]:
         """Answer in the service's own loop, so that its background work goes on meanwhile."""
-        workout = Workout(id=0, Age=40, Height=172, Weight=71, Duration=24, Heart_Rate=106, Body_Temp=40, Sex="f")
         async with anyio.create_task_group() as tasks:
             for _ in range(SHADOWS_AT_ONCE + 3):
-                answer = await service.state.predict(workout, None)
-                tasks.start_soon(service.state.answered, workout, answer)
+                await answer_in_background(service, tasks)
             await anyio.wait_all_tasks_blocked()
             seen = [challenger.asked]
             assert challenger.gate is not None
@@ -151,10 +158,8 @@ def test_a_truth_that_was_faster_than_the_challenger_charges_the_champion_only(s
 
     async def scenario() -> None:
         challenger.gate = anyio.Event()
-        workout = Workout(id=7, Age=40, Height=172, Weight=71, Duration=24, Heart_Rate=106, Body_Temp=40, Sex="f")
         async with anyio.create_task_group() as tasks:
-            answer = await service.state.predict(workout, None)
-            tasks.start_soon(service.state.answered, workout, answer)
+            await answer_in_background(service, tasks)
             await anyio.wait_all_tasks_blocked()
             await service.state.store.join(7, 40.0, service.clock.now)
             challenger.gate.set()
@@ -170,10 +175,8 @@ def test_a_challenger_is_closed_after_its_last_record_and_only_then(service: Ser
 
     async def scenario() -> list[int]:
         challenger.gate = anyio.Event()
-        workout = Workout(id=7, Age=40, Height=172, Weight=71, Duration=24, Heart_Rate=106, Body_Temp=40, Sex="f")
         async with anyio.create_task_group() as tasks:
-            answer = await service.state.predict(workout, None)
-            tasks.start_soon(service.state.answered, workout, answer)
+            await answer_in_background(service, tasks)
             await anyio.wait_all_tasks_blocked()
             tasks.start_soon(service.state.remove_challenger)
             await anyio.wait_all_tasks_blocked()

@@ -16,7 +16,8 @@ import pytest
 from calsvc.errors import RegistryError
 from calsvc.model.bundle import Bundle
 from calsvc.registry.cache import BundleCache
-from calsvc.registry.client import Deadlines, Version, open_registry
+from calsvc.registry.client import Deadlines, Version
+from calsvc.registry.opening import open_registry
 from tests.making import Trained
 from tests.service_process import PATIENCE, free_port
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from calsvc.schema import parse_workout
 from calsvc.training.publish import publish
 from tests.handouts import write_handout
 from tests.making import Trained, successor, trained_in
-from tests.service_process import PATIENCE, service_process
+from tests.service_process import PATIENCE, ServiceProcess, service_process
 from tests.test_schema import WORKOUT, workout
 
 SWAPS = 100
@@ -52,6 +53,20 @@ async def serving(session: aiohttp.ClientSession, url: str, version: str) -> Non
     raise TimeoutError(version)
 
 
+async def swapped_under_load(service: ServiceProcess, next_model: Callable[[int], str]) -> Load:
+    """Let `next_model` put `SWAPS` models in place, one after the other, and wait until each one serves."""
+    load = Load(service.url)
+    async with aiohttp.ClientSession() as session, anyio.create_task_group() as tasks:
+        for number in range(CONNECTIONS):
+            tasks.start_soon(load.worker, session, number)
+        for number in range(1, SWAPS + 1):
+            version = await anyio.to_thread.run_sync(next_model, number)
+            service.process.send_signal(signal.SIGHUP)
+            await serving(session, service.url, version)
+        load.stopping = True
+    return load
+
+
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A model that answers differently."""
@@ -84,22 +99,13 @@ def test_a_hundred_moves_of_an_alias_under_load_fail_no_request(
     client = MlflowClient(uri, uri)
     client.set_registered_model_alias("calories", "champion", numbers[0])
 
-    async def scenario(url: str) -> Load:
-        load = Load(url)
-        async with aiohttp.ClientSession() as session, anyio.create_task_group() as tasks:
-            for number in range(CONNECTIONS):
-                tasks.start_soon(load.worker, session, number)
-            for number in range(1, SWAPS + 1):
-                move = (client.set_registered_model_alias, "calories", "champion", numbers[number % 2])
-                await anyio.to_thread.run_sync(*move)
-                service.process.send_signal(signal.SIGHUP)
-                await serving(session, url, versions[number % 2])
-            load.stopping = True
-        return load
+    def next_model(number: int) -> str:
+        client.set_registered_model_alias("calories", "champion", numbers[number % 2])
+        return versions[number % 2]
 
     environ = {"CALSVC_MODEL": "models:/calories@champion", "MLFLOW_TRACKING_URI": uri, "CALSVC_MODEL_POLL": "1"}
     with service_process(tmp_path, environ, folder_of_process=tmp_path) as service:
-        load = anyio.run(scenario, service.url)
+        load = anyio.run(swapped_under_load, service, next_model)
         assert load.answers == set(expected.items())
         assert load.count > SWAPS
 
@@ -116,21 +122,9 @@ def test_a_hundred_swaps_under_load_fail_no_request(trained: Trained, other: Tra
         expected[bundle.manifest.model_version] = anyio.run(OnnxScorer(bundle).score, parse_workout(workout()))
         return bundle.manifest.model_version
 
-    async def scenario(url: str) -> Load:
-        load = Load(url)
-        async with aiohttp.ClientSession() as session, anyio.create_task_group() as tasks:
-            for number in range(CONNECTIONS):
-                tasks.start_soon(load.worker, session, number)
-            for number in range(1, SWAPS + 1):
-                version = await anyio.to_thread.run_sync(next_model, number)
-                service.process.send_signal(signal.SIGHUP)
-                await serving(session, url, version)
-            load.stopping = True
-        return load
-
     next_model(0)
     with service_process(tmp_path, {"CALSVC_MODEL": str(target)}) as service:
-        load = anyio.run(scenario, service.url)
+        load = anyio.run(swapped_under_load, service, next_model)
         assert {version for version, _ in load.answers} == set(expected)
         assert all(expected[version] == kcal for version, kcal in load.answers)
         assert load.count > SWAPS

@@ -14,9 +14,10 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 
 from calsvc.errors import RegistryError
-from calsvc.registry.client import MAX_BYTES, MAX_FILES, Credentials, Deadlines, Version, open_registry
+from calsvc.registry.client import MAX_BYTES, MAX_FILES, Credentials, Deadlines, Version
 from calsvc.registry.local import LocalStore
 from calsvc.registry.mlflow_rest import MlflowRest
+from calsvc.registry.opening import open_registry
 
 pytestmark = pytest.mark.anyio
 

@@ -481,7 +481,7 @@ def test_serving_from_a_registry_needs_nothing_of_the_training_stack() -> None:
     program = """
 import sys
 from calsvc.registry import watch
-from calsvc.registry.client import open_registry
+from calsvc.registry.opening import open_registry
 print("httpx2" in sys.modules)
 open_registry("http://127.0.0.1:1"), open_registry("sqlite:///nowhere/mlflow.db")
 heavy = {"joblib", "mlflow", "onnx", "onnxmltools", "pandas", "polars", "yaml", "rich", "sklearn", "xgboost"}

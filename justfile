@@ -24,6 +24,11 @@ serve:
 stream *args:
     @exec {{ python }} -m streamsim stream "$@"
 
+# Load the service for a minute, open loop, and write an HTML report: just stress 500 --p99 50ms --errors 0.1%
+[group('run')]
+stress *args:
+    @exec {{ python }} -m streamsim stress "$@"
+
 # Set rows aside that the model never sees, for streaming: just holdout --data FILE
 [group('model')]
 holdout *args:

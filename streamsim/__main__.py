@@ -1,4 +1,4 @@
-"""`python -m streamsim stream ...` and `python -m streamsim demo`: options in, exit code out."""
+"""`python -m streamsim stream|stress|demo ...`: options in, exit code out."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from streamsim.display import screen_for, show_summary
 from streamsim.errors import OutputError, SimulatorError
 from streamsim.run import Plan, run
 from streamsim.source import load
+from streamsim.stress import stress
 from streamsim.summary import COULD_NOT_RUN, MET, Summary, Verdict, as_json, judge
 
 
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str]) -> int:
             from streamsim.demo import demo  # noqa: PLC0415  it loads polars, which `stream` has no room for
 
             return demo(options.duration, options.url)
+        if options.command == "stress":
+            _raise_file_limit()
+            return stress(options)
         return stream(options)
     except KeyboardInterrupt:
         return _say("interrupted", MET if options.command == "stream" else COULD_NOT_RUN)

@@ -15,6 +15,7 @@ from streamsim.source import DEFAULT_DATA
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 DEFAULT_JOURNAL: Final = Path("data/streamsim/owed.db")
+DEFAULT_REPORT: Final = Path("data/stress")
 _EXITS: Final = "Exit codes: 0 met, 1 could not run or could not deliver, 2 usage, 99 a threshold was missed."
 
 
@@ -54,6 +55,21 @@ def percent(text: str) -> float:
     return number(0, 100)(text.removesuffix("%"))
 
 
+def milliseconds(text: str) -> float:
+    """Parse a length of time such as `50ms` or `0.2s` into milliseconds; a bare number is milliseconds."""
+    if text.endswith("ms") or not text.endswith("s"):
+        return number(0, 3.6e6, above=True)(text.removesuffix("ms"))
+    return 1000 * number(0, 3600, above=True)(text.removesuffix("s"))
+
+
+def burst(text: str) -> tuple[float, float]:
+    """Parse `ON/OFF`, the seconds of a burst and of the silence after it."""
+    on, slash, off = text.partition("/")
+    if not slash:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds ON/OFF, such as 5/25")
+    return number(0, 1e6, above=True)(on), number(0, 1e6)(off)
+
+
 def base_url(text: str) -> str:
     """Parse the service's address."""
     try:
@@ -69,7 +85,7 @@ def base_url(text: str) -> str:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m streamsim`."""
     top = argparse.ArgumentParser(prog="python -m streamsim", description="Replays real rows, and their truth later.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="stream|demo")
+    commands = top.add_subparsers(dest="command", required=True, metavar="stream|stress|demo")
     stream = commands.add_parser(
         "stream",
         usage="%(prog)s [--rps N] [--on S] [--off S] [option ...]",
@@ -82,6 +98,16 @@ def parser() -> argparse.ArgumentParser:
     _add_schedule(stream)
     _add_delivery(stream)
     _add_outcome(stream)
+    _add_stress(
+        commands.add_parser(
+            "stress",
+            help="send a high rate for a minute and judge latency and errors, with an HTML report",
+            description="Sends RPS records a second on an open-loop schedule, truth alongside, and judges the outcome.",
+            epilog="Exit codes: 0 thresholds met, 1 could not run, 2 usage, 99 a threshold was missed.",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+    )
     demo = commands.add_parser(
         "demo",
         help="holdout, train, serve and stream for about a minute, then compare the service's numbers with the record",
@@ -147,6 +173,27 @@ def _add_outcome(stream: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-errors", type=percent, metavar="PERCENT", help="exit with 99 above this share of failed records"
     )
+
+
+def _add_stress(stress: argparse.ArgumentParser) -> None:
+    stress.add_argument("rps", type=number(0, 1e5, above=True), metavar="RPS", help="records per second")
+    load, outcome = stress.add_argument_group("load"), stress.add_argument_group("outcome")
+    seconds, positive = number(0, 86_400), number(0, 86_400, above=True)
+    load.add_argument("--duration", type=positive, default=60.0, metavar="S", help="seconds of arrivals")
+    load.add_argument("--ramp", type=seconds, default=0.0, metavar="S", help="seconds in which the rate rises from 0")
+    load.add_argument("--burst", type=burst, metavar="ON/OFF", help="seconds of sending and of silence, in turns")
+    load.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="how they are spaced")
+    load.add_argument("--concurrency", type=whole(1, 10_000), metavar="N", help="most requests in flight; 10000")
+    load.add_argument("--feedback-delay", type=seconds, default=5.0, metavar="S", help="when a truth is due")
+    load.add_argument("--timeout", type=positive, default=10.0, metavar="S", help="for one request")
+    load.add_argument("--data", type=Path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
+    load.add_argument("--seed", type=whole(0, 2**63), default=0, metavar="N", help="of rows and arrivals")
+    load.add_argument("--url", type=base_url, default=DEFAULT_URL, help="the service")
+    outcome.add_argument("--p99", type=milliseconds, default="50ms", metavar="TIME", help="most p99 from planned send")
+    outcome.add_argument(
+        "--errors", type=percent, default="0.1%", metavar="SHARE", help="largest share of failed records"
+    )
+    outcome.add_argument("--report", type=Path, default=DEFAULT_REPORT, metavar="DIR", help="where the report goes")
 
 
 def wants_records(options: argparse.Namespace) -> bool:

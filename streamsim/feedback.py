@@ -141,8 +141,12 @@ class FeedbackScheduler:
         """Sleep until the first row is due, or until one comes that is due earlier."""
         self._earlier = anyio.Event()
         due_ms = self._heap.next_due_ms()
-        timeout = math.inf if due_ms is None else due_ms / 1000 - (self._clocks.monotonic() - self._origin)
-        with anyio.move_on_after(timeout):
+        deadline = math.inf
+        if due_ms is not None:
+            left = due_ms / 1000 - (self._clocks.monotonic() - self._origin)
+            # uvloop's clock ticks in milliseconds: a deadline between two ticks is polled for, at full speed.
+            deadline = math.ceil((anyio.current_time() + left) * 1000) / 1000
+        with anyio.CancelScope(deadline=deadline):
             await self._earlier.wait()
 
     async def _deliver(self, row: int) -> None:

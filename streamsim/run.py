@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -39,6 +39,16 @@ class Plan:
     timeout: float = 10.0
     resume: bool = False
     record: Path | None = None
+    max_in_flight: int | None = None
+    """Arrivals beyond so many are not sent; None stands for `MAX_IN_FLIGHT`."""
+
+
+class Books(NamedTuple):
+    """Where a run writes down what happens."""
+
+    journal: Journal
+    recorder: Recorder
+    tally: Tally
 
 
 class Screen(Protocol):
@@ -48,8 +58,15 @@ class Screen(Protocol):
         """Show the progress again and again until cancelled."""
 
 
-async def run(plan: Plan, screen: Screen, clocks: Clocks = Clocks()) -> Summary:  # noqa: B008  immutable
+async def run(
+    plan: Plan,
+    screen: Screen,
+    clocks: Clocks = Clocks(),  # noqa: B008  immutable
+    tally: Tally | None = None,
+) -> Summary:
     """Do one run, until all is settled, nothing more can be delivered, or SIGINT or SIGTERM ends it.
+
+    A caller that wants the whole distributions or a timeline hands in a fresh `tally` of its own.
 
     Raises:
         JournalError: the journal is locked or not usable.
@@ -57,7 +74,7 @@ async def run(plan: Plan, screen: Screen, clocks: Clocks = Clocks()) -> Summary:
     """
     with open_journal(plan.journal) as journal, open_record(plan.record, append=plan.resume) as recorder:
         async with open_client(plan.url, plan.timeout) as client:
-            this = Run(plan, client, journal, recorder, clocks)
+            this = Run(plan, client, Books(journal, recorder, tally or Tally()), clocks)
             async with anyio.create_task_group() as group:
                 await group.start(_watch_signals, this)
                 group.start_soon(screen.watch, this.progress)
@@ -76,14 +93,13 @@ async def _watch_signals(this: "Run", *, task_status: TaskStatus[None]) -> None:
 class Run:
     """The state of one run. `run` builds it and owns its tasks."""
 
-    def __init__(self, plan: Plan, client: Client, journal: Journal, recorder: Recorder, clocks: Clocks) -> None:
+    def __init__(self, plan: Plan, client: Client, books: Books, clocks: Clocks) -> None:
         self.plan = plan
         self._client = client
-        self._journal = journal
-        self._recorder = recorder
+        self._journal, self._recorder, self._tally = books
         self._clocks = clocks
-        self._tally = Tally()
-        self._feedback = FeedbackScheduler(client, journal, recorder, self._tally, clocks)
+        self._feedback = FeedbackScheduler(client, *books, clocks)
+        self._max_in_flight = plan.max_in_flight or MAX_IN_FLIGHT
         self._earlier = 0
         self._started_at = clocks.wall()
         self._start = clocks.monotonic()
@@ -147,10 +163,13 @@ class Run:
 
     def _arrive(self, flights: TaskGroup, record: Record, planned: float) -> None:
         self._tally.planned += 1
-        if self._tally.in_flight >= MAX_IN_FLIGHT:
+        sent = self._tally.in_flight < self._max_in_flight
+        self._tally.in_flight += sent
+        if timeline := self._tally.timeline:
+            timeline.planned(planned - self._start, self._tally.in_flight, sent=sent)
+        if not sent:
             self._tally.causes[Cause.NOT_SENT] += 1
             return
-        self._tally.in_flight += 1
         now = self._clocks.wall()
         row = self._journal.intend(record.id_json, record.truth, now, now + self.plan.feedback_delay)
         flights.start_soon(self._predict, record, row, planned)
@@ -158,14 +177,20 @@ class Run:
     async def _predict(self, record: Record, row: int, planned: float) -> None:
         sent = self._clocks.monotonic()
         self._tally.schedule_lag.record(sent - planned)
+        if timeline := self._tally.timeline:
+            timeline.sent(sent - self._start)
         answer = await self._client.predict(record)
         # Not in a `finally`: what is cut off here stays in flight, and `_stream` counts it as interrupted.
         self._tally.in_flight -= 1
         self._tally.causes[answer.cause] += 1
+        latency = None
         if answer.cause in {Cause.OK, Cause.TIMEOUT}:  # a timeout lasted at least as long; leaving it out would flatter
             now = self._clocks.monotonic()
-            self._tally.from_planned.record(now - planned)
+            latency = now - planned
+            self._tally.from_planned.record(latency)
             self._tally.from_sent.record(now - sent)
+        if timeline:
+            timeline.answered(planned - self._start, latency, ok=answer.cause is Cause.OK)
         if answer.cause is Cause.OK:
             self._acknowledge(record, row, answer)
         else:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from streamsim.client import Cause
 from streamsim.latency import Latency, Quantiles
+from streamsim.timeline import Timeline
 
 
 class Totals(NamedTuple):
@@ -60,7 +61,10 @@ class Timings(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """The run's counters. `causes` counts every arrival that is decided, by what became of it."""
+    """The run's counters. `causes` counts every arrival that is decided, by what became of it.
+
+    A run that is to be looked at second by second has a `timeline` too; it grows with every answer.
+    """
 
     planned: int = 0
     in_flight: int = 0
@@ -72,6 +76,7 @@ class Tally:
     from_planned: Latency = field(default_factory=Latency)
     from_sent: Latency = field(default_factory=Latency)
     schedule_lag: Latency = field(default_factory=Latency)
+    timeline: Timeline | None = None
 
     def totals(self, resent: int) -> Totals:
         """Freeze the counts; `resent` is the client's own count."""

@@ -10,6 +10,8 @@ WIDTH: Final = 360
 HEIGHT: Final = 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 34
 TICKS: Final = 4
+TICK_ROOM: Final = 36
+"""Units that a label of five characters takes, with some air."""
 
 
 class Line(NamedTuple):
@@ -47,7 +49,7 @@ def chart(lines: Sequence[Line], x: Axis, y: Axis) -> str:
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(f"{y.title} over {x.title}")}">',
         *(_grid_line(down(value), text) for value, text in _multiples(step, top)),
-        *(_x_tick(across(value), text) for value, text in x_ticks),
+        *(_x_tick(at, text) for at, text in _apart([(across(value), text) for value, text in x_ticks])),
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{html.escape(x.title)}</text>',
         *(f'<path class="{line.style}" d="{_path(line, across, down)}"/>' for line in lines),
         "</svg>",
@@ -83,6 +85,15 @@ def _grid_line(y: float, text: str) -> str:
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
     )
+
+
+def _apart(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Leave out what would be written over the tick before it; places in units of the drawing, rising."""
+    kept: list[tuple[float, str]] = []
+    for at, text in ticks:
+        if not kept or at - kept[-1][0] >= TICK_ROOM:
+            kept.append((at, text))
+    return kept
 
 
 def _x_tick(x: float, text: str) -> str:

@@ -261,3 +261,11 @@ def test_every_option_of_stress_is_in_its_table_with_its_default():
         default = "" if action.default is None else f"`{action.default}`".replace(".0`", "`")
         rows = [line for line in section.splitlines() if re.match(rf"\| `{name}[ `]", line)]
         assert [row.split("|")[2].strip() for row in rows] == [default], name
+
+
+def test_labels_of_an_axis_are_never_written_over_each_other():
+    """Ticks that fall together at the edge of a short run leave room for one of them."""
+    ticks = [(0.0, "0"), (50.0, "50"), (99.0, "99"), (100.0, "100")]
+    drawn = chart([Line("x", "a", [(0.0, 1.0), (100.0, 2.0)])], Axis(title="s", ticks=ticks), Axis(title="ms"))
+    labels = re.findall(r'<text x="([^"]+)" y="171"[^>]*>([^<]+)</text>', drawn)
+    assert [text for _, text in labels] == ["0", "50", "99"]

@@ -9,7 +9,7 @@ import anyio
 
 from calsvc.errors import CalsvcError
 from calsvc.feedback.quality import CHALLENGER, CHAMPION
-from calsvc.model.bundle import load_bundle
+from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.registry.client import Credentials, Registry
 from calsvc.registry.opening import open_registry
 from calsvc.registry.watch import Candidate, ModelWatch, Outcome, Role, WatchSettings, open_beside
@@ -49,9 +49,7 @@ class FolderSource:
 
     async def start(self) -> None:
         """See `ModelSource.start`."""
-        bundle = load_bundle(self._folder)
-        scorer = await open_beside(bundle, self._service.settings)
-        await self._service.install(ServingModel(CHAMPION, bundle, scorer))
+        await self._install(load_bundle(self._folder))
 
     async def run(self) -> None:
         """See `ModelSource.run`."""
@@ -68,13 +66,17 @@ class FolderSource:
     async def aclose(self) -> None:
         """Nothing is held."""
 
+    async def _install(self, bundle: Bundle) -> None:
+        scorer = await open_beside(bundle, self._service.settings)
+        await self._service.install(ServingModel(CHAMPION, bundle, scorer))
+
     async def _reload(self) -> Outcome:
         serving = self._service.champion
         try:
-            found = load_bundle(self._folder).manifest.model_version
-            if serving is not None and serving.series.model_version == found:
+            bundle = load_bundle(self._folder)
+            if serving is not None and serving.series.model_version == bundle.manifest.model_version:
                 return "unchanged"
-            await self.start()
+            await self._install(bundle)
         except CalsvcError as error:
             log.warning("the bundle in %s was rejected, the model stays: %s", self._folder, error)
             return "rejected"

@@ -123,11 +123,11 @@ class Service:
     def _charge(self, prediction: Remembered, true_kcal: float, now: float) -> None:
         """Judge the prediction, and its shadow where it has one."""
         made_at, shadow = prediction.made_at, prediction.shadow
-        self.scoreboard.judged(prediction.series, prediction.kcal, made_at, true_kcal, now)
+        champion = self.scoreboard.judged(prediction.series, prediction.kcal, made_at, true_kcal, now)
         if shadow is not None:
-            self.scoreboard.judged(shadow.series, shadow.kcal, made_at, true_kcal, now)
+            challenger = self.scoreboard.judged(shadow.series, shadow.kcal, made_at, true_kcal, now)
             pair = Pair(prediction.series.model_version, shadow.series.model_version)
-            self.scoreboard.compared(pair, prediction.kcal, shadow.kcal, true_kcal)
+            self.scoreboard.compared(pair, champion, challenger)
 
     async def _shadow(self, challenger: ServingModel, workout: Workout, answer: Answer) -> None:
         if challenger.in_use >= SHADOWS_AT_ONCE or self.meters.event_loop_lag > SHADOW_LOOP_LAG:

@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import NoOpTracerProvider, Tracer
+from opentelemetry.trace import NoOpTracerProvider
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
@@ -39,11 +39,6 @@ class Telemetry:
     def meter(self) -> Meter:
         """Where instruments are made."""
         return self._meter_provider.get_meter(SCOPE)
-
-    @property
-    def tracer(self) -> Tracer:
-        """Where spans are made; without a collector it makes none."""
-        return self.tracer_provider.get_tracer(SCOPE)
 
     @property
     def tracing(self) -> bool:

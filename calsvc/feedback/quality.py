@@ -172,8 +172,8 @@ class Scoreboard:
         if series.role == CHAMPION:  # a shadow prediction waits for the same label: it counts once in coverage
             self._made.add(second, 1.0, 0.0)
 
-    def judged(self, series: Series, kcal: float, made_at: float, true_kcal: float, now: float) -> None:
-        """Charge a prediction with its truth."""
+    def judged(self, series: Series, kcal: float, made_at: float, true_kcal: float, now: float) -> float:
+        """Charge a prediction with its truth; return its squared log error."""
         squared = squared_log_error(kcal, true_kcal)
         absolute = abs(kcal - true_kcal)
         sums = self._sums(series)
@@ -184,13 +184,11 @@ class Scoreboard:
         if series.role == CHAMPION:
             self._made.add(math.floor(made_at), 0.0, 1.0)
             self._labels.add(math.floor(now), 1.0)
+        return squared
 
-    def compared(self, pair: Pair, champion_kcal: float, challenger_kcal: float, true_kcal: float) -> None:
-        """Set two predictions of one record against each other, now that its truth is there."""
-        sums = self._pairs.get(pair, PairedSums())
-        self._pairs[pair] = sums.plus(
-            squared_log_error(champion_kcal, true_kcal), squared_log_error(challenger_kcal, true_kcal)
-        )
+    def compared(self, pair: Pair, champion: float, challenger: float) -> None:
+        """Set the squared log errors of both on one record against each other."""
+        self._pairs[pair] = self._pairs.get(pair, PairedSums()).plus(champion, challenger)
         _forget_oldest(self._pairs)
 
     def pairs(self) -> Mapping[Pair, PairedSums]:

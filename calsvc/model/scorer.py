@@ -104,14 +104,20 @@ async def prove(scorer: Scorer, sample: parity.ParitySample) -> parity.Parity:
     return parity.demand(sample, ours, f"the engine {scorer.engine}")
 
 
-def _session(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
+def onnx_session(model: bytes, threads: int = ONNX_THREADS) -> onnxruntime.InferenceSession:
+    """Return ONNX Runtime set up for single records; export proves with the very session that the service opens."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # A spinning pool would burn a core between requests for a call of a few microseconds.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _session(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
+    model = bundle.read(ONNX)
     try:
-        return onnxruntime.InferenceSession(bundle.read(ONNX), options, providers=["CPUExecutionProvider"])
+        return onnx_session(model, threads)
     except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common base of their own
         raise BundleError(f"ONNX Runtime cannot load {bundle.folder / ONNX}: {error}; just train") from None

@@ -14,6 +14,7 @@ from calsvc.model.target import columns_to_kcal
 from calsvc.settings import Settings
 from calsvc.training import sample
 from calsvc.training.convert import load_trees, margins
+from calsvc.training.gate import squared_log_errors
 from calsvc.training.rows import Rows
 
 WORKER_ROWS: Final = 250
@@ -47,7 +48,7 @@ async def _ask_worker(bundle: Bundle, settings: Settings, rows: Rows) -> NDArray
 
 def rmsle(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
     """Return the root mean squared error of log1p; a negative prediction counts as 0 kcal, as in the service."""
-    return float(np.sqrt(np.mean((np.log1p(np.maximum(predicted, 0.0)) - np.log1p(truth)) ** 2)))
+    return float(np.sqrt(np.mean(squared_log_errors(truth, predicted))))
 
 
 def mae(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:

@@ -1,13 +1,11 @@
 """The same trees in the two forms a bundle holds. Needs the train extra."""
 
-from typing import Any
-
 import numpy as np
-import onnxruntime
 import xgboost as xgb
 from numpy.typing import NDArray
 
 from calsvc.errors import ExportError
+from calsvc.model.scorer import onnx_session
 
 _OPSET = 15
 """Of the ONNX graph: fixed, so that a new converter does not need a new runtime."""
@@ -62,12 +60,5 @@ def to_onnx(trees: bytes) -> bytes:
 
 def onnx_margins(model: bytes, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the sums that ONNX Runtime computes, one row at a time as the service does, shape (n,)."""
-    session = onnxruntime.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
+    session = onnx_session(model)
     return np.array([session.run(None, {"rows": row[np.newaxis]})[0].item() for row in features], dtype=np.float32)
-
-
-def _options() -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return options

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calsvc.errors import CalsvcError, InvalidInput, NotJson
+from calsvc.openapi import document
 from calsvc.schema import parse_feedback, parse_workout
 
 WORKOUT = {
@@ -38,6 +40,42 @@ def test_either_name_and_any_case_will_do(name: str, text: str):
 def test_agreeing_names_are_fine():
     """Both names may be sent as long as they say the same."""
     assert parse_workout(workout(Gender="F")).female is True
+
+
+sexes = st.sampled_from(["male", "female", "m", "f"]).flatmap(
+    lambda word: st.tuples(*(st.sampled_from([letter, letter.upper()]) for letter in word)).map("".join)
+)
+
+
+@given(sexes | st.text(max_size=7) | st.text("maleFEMALE\n", max_size=7))
+def test_the_documented_pattern_is_the_rule(text: str):
+    """A text is accepted exactly if it matches what /openapi.json shows (where `$` is the very end)."""
+    properties = document()["components"]["schemas"]["Workout"]["properties"]
+    for name in ("Sex", "Gender"):
+        body = workout(**{"Sex": None, name: text})
+        if re.fullmatch(properties[name]["pattern"].removesuffix("$"), text):
+            assert parse_workout(body).female is text.lower().startswith("f")
+        else:
+            with pytest.raises(InvalidInput, match=f"^{name}: expected male, female, m or f$") as caught:
+                parse_workout(body)
+            assert caught.value.field == f"$.{name}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Sex": "robot", "Gender": "m"}, "Sex: expected male, female, m or f"),
+        ({"Sex": "m", "Gender": "robot"}, "Gender: expected male, female, m or f"),
+        ({"Sex": 1}, "Sex: expected male, female, m or f"),
+        ({"Sex": "F", "Gender": "male"}, "Gender 'male' disagrees with Sex 'F'"),
+        ({"Sex": None}, "Sex (or Gender) is missing: send male or female"),
+    ],
+)
+def test_what_is_wrong_with_the_sex_is_said(changes: dict[str, Any], message: str):
+    """Wrong, contradicting or missing."""
+    with pytest.raises(InvalidInput) as caught:
+        parse_workout(workout(**changes))
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("record_id", [0, -1, 2**63 - 1, -(2**63), "a", "x" * 64, "ü" * 64, "473995.1"])

@@ -4,10 +4,13 @@ Which engine does it is the bundle's word; that it agrees with the handout is pr
 """
 
 import math
+from functools import partial
+from struct import Struct
 from typing import Final, Protocol
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from calsvc.errors import BundleError, ScoringError
 from calsvc.model import parity
@@ -37,9 +40,10 @@ class Scorer(Protocol):
 
 
 class OnnxScorer:
-    """Features in Python, trees in ONNX Runtime, on the calling thread: some 20 us in all, so nothing is awaited.
+    """Features in Python, trees in ONNX Runtime, on the calling thread: some 11 us in all, so nothing is awaited.
 
-    Not for several threads at once: the input array is reused.
+    Not for several threads at once: the runtime reads and writes two arrays that stay bound to the session, which
+    saves it two conversions and two allocations a record.
 
     Raises:
         BundleError: ONNX Runtime cannot load the model.
@@ -54,15 +58,19 @@ class OnnxScorer:
         self._to_kcal = to_kcal(manifest.target)
         self._session = _session(bundle, threads)
         self._row = np.zeros((1, len(manifest.feature_names)), dtype=np.float32)
-        self._feed = {self._session.get_inputs()[0].name: self._row}
-        self._wanted = [self._session.get_outputs()[0].name]
+        self._margin = np.zeros((1, 1), dtype=np.float32)
+        # Native "f" is a C cast, as numpy's: the same rounding, and infinity for what float32 cannot hold.
+        self._fill = partial(Struct(f"{self._row.size}f").pack_into, self._row.data, 0)
+        self._bound = self._session.io_binding()
+        self._bound.bind_ortvalue_input(self._session.get_inputs()[0].name, _shared(self._row))
+        self._bound.bind_ortvalue_output(self._session.get_outputs()[0].name, _shared(self._margin))
 
     async def score(self, workout: Workout) -> float:
         """Return kcal for one workout; see `Scorer`."""
-        self._row[0] = self._features(workout)
-        (margins,) = self._session.run(self._wanted, self._feed)
+        self._fill(*self._features(workout))
+        self._session.run_with_iobinding(self._bound)
         try:
-            kcal = self._to_kcal(margins.item())
+            kcal = self._to_kcal(self._margin.item())
         except OverflowError:
             kcal = math.inf
         if not math.isfinite(kcal):
@@ -113,6 +121,11 @@ def onnx_session(model: bytes, threads: int = ONNX_THREADS) -> onnxruntime.Infer
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _shared(array: NDArray[np.float32]) -> onnxruntime.OrtValue:
+    """Return the runtime's view of an array on the CPU: the same memory, kept alive by the view."""
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
 
 def _session(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:

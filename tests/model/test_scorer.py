@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from calsvc.errors import BundleError, ParityMissed, ScoringError
@@ -69,6 +72,28 @@ def test_an_engine_that_disagrees_is_not_opened(trained: Trained, tmp_path: Path
     bundle = altered(trained, tmp_path, Target("identity"))
     with pytest.raises(ParityMissed, match="the engine onnx says"):
         anyio.run(open_scorer, bundle, trained.settings)
+
+
+def test_an_answer_does_not_depend_on_what_was_asked_before(trained: Trained) -> None:
+    """The arrays shared with the runtime carry nothing over, from a record or from another scorer."""
+    first, second = trained.bundle.parity_sample().rows[:2]
+
+    async def answers() -> list[float]:
+        one, other = OnnxScorer(trained.bundle), OnnxScorer(trained.bundle)
+        return [await scorer.score(row) for scorer in (one, other, one) for row in (first, second)]
+
+    alone = [*score(trained.bundle, [first]), *score(trained.bundle, [second])]
+    assert alone[0] != alone[1]
+    assert anyio.run(answers) == alone * 3
+
+
+@given(st.lists(st.floats() | st.floats(-1e-37, 1e-37), min_size=1))
+def test_a_native_float_is_rounded_as_numpy_rounds_it(numbers: list[float]) -> None:
+    """The scorer's input is written by struct, what the model was proven on by numpy: the same to the last bit."""
+    with np.errstate(over="ignore"):
+        expected = np.array(numbers).astype(np.float32)
+    packed = np.frombuffer(struct.pack(f"{len(numbers)}f", *numbers), dtype=np.float32)
+    np.testing.assert_array_equal(packed, expected)
 
 
 def test_the_clip_is_applied(trained: Trained, tmp_path: Path) -> None:

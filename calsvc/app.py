@@ -1,5 +1,6 @@
 """The application: routes, what opens and closes with it, and which HTTP answer each error becomes."""
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,21 +9,25 @@ from typing import Final, NamedTuple
 
 import anyio
 import msgspec
-from opentelemetry import trace
-from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import format_trace_id
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Scope
 
 from calsvc import errors
-from calsvc.endpoints import QUIET, ROUTES, State
+from calsvc.admission import Doorman
+from calsvc.direct import Direct
+from calsvc.endpoints import CALLS, QUIET, ROUTES, State
 from calsvc.loading import ModelSource
 from calsvc.schema import Problem
 from calsvc.service import Service
-from observability.asgi import RequestMetrics
+from observability.asgi import Observed, Recorder, Watched
+from observability.logs import flush_logs
+from observability.tracing import caller_of, current_ids
+
+log = logging.getLogger(__name__)
 
 HOUSEKEEPING_INTERVAL: Final = 0.5
 """Seconds between two rounds of forgetting what is past its retention and of measuring the event loop's lag."""
@@ -52,53 +57,51 @@ PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
 }
 
 
-def create_app(service: Service, source: ModelSource) -> Starlette:
+def create_app(service: Service, source: ModelSource) -> ASGIApp:
     """Build the application. Its lifespan opens everything; the model loads while probes are answered already."""
+    recorder = _recorder(service)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_keep_model, service, source)
-            tasks.start_soon(_keep_house, service)
-            yield {"service": service}
+            tasks.start_soon(_keep_house, service, recorder)
+            yield {"service": service, "doorman": _doorman(service)}
             tasks.cancel_scope.cancel()
+        recorder.tell()
+        service.count()
         await source.aclose()
         await service.close()
 
-    app = Starlette(
+    starlette = Starlette(
         routes=ROUTES,
-        middleware=_middleware(service),
         exception_handlers={
-            errors.CalsvcError: _domain_problem,
+            errors.CalsvcError: _starlette_problem,
             HTTPException: _http_problem,
-            ClientDisconnect: _nobody_listens,
-            Exception: _unexpected_problem,
+            Exception: _starlette_problem,
         },
         lifespan=lifespan,
     )
-    app.router.redirect_slashes = False  # /predict/ does not exist; a redirect of a POST would only hide that
-    return app
+    starlette.router.redirect_slashes = False  # /predict/ does not exist; a redirect of a POST would only hide that
+    return Direct(Observed(starlette, recorder), service, recorder, problem_of)
 
 
-def _middleware(service: Service) -> list[Middleware]:
-    measured = Middleware(
-        RequestMetrics,
-        histogram=service.meters.request_duration,
+def _doorman(service: Service) -> Doorman:
+    refusal = _problem(PROBLEMS[errors.Overloaded], f"{service.admission.limit} requests are waiting already")
+    counted = {path: service.meters.request_duration.labels(path, "POST", str(refusal.status_code)) for path in CALLS}
+    return Doorman(service.admission, as_bytes(refusal), counted)
+
+
+def _recorder(service: Service) -> Recorder:
+    watched = Watched(
+        duration=service.meters.request_duration,
         routes=[route.path for route in ROUTES],
         quiet=QUIET,
+        sampling=service.settings.trace_sampling,
+        spans=service.telemetry.request_spans,
         clock=time.perf_counter,
     )
-    if not service.telemetry.tracing:
-        return [measured]
-    # Only its server spans: its own metrics and its send and receive spans are the expensive part.
-    traced = Middleware(
-        OpenTelemetryMiddleware,
-        excluded_urls=",".join(QUIET),
-        tracer_provider=service.telemetry.tracer_provider,
-        meter_provider=NoOpMeterProvider(),
-        exclude_spans=["receive", "send"],
-    )
-    return [measured, traced]
+    return Recorder(watched)
 
 
 async def _keep_model(service: Service, source: ModelSource) -> None:
@@ -110,21 +113,34 @@ async def _keep_model(service: Service, source: ModelSource) -> None:
     await source.run()
 
 
-async def _keep_house(service: Service) -> None:
+async def _keep_house(service: Service, recorder: Recorder) -> None:
     while True:
-        asleep_at = service.clock()
+        asleep_at, refused = service.clock(), service.admission.refused
         await anyio.sleep(HOUSEKEEPING_INTERVAL)
         now = service.clock()
         service.meters.event_loop_lag = max(0.0, now - asleep_at - HOUSEKEEPING_INTERVAL)
         service.store.sweep(now, SWEEP_PER_ROUND)
+        recorder.tell()
+        service.count()
+        if refused := service.admission.refused - refused:
+            log.warning("overloaded: %d requests refused in the last %g s", refused, HOUSEKEEPING_INTERVAL)
+        flush_logs()
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-async def _domain_problem(_: Request, error: Exception) -> Response:
+def problem_of(error: Exception, scope: Scope) -> Response:
+    """Return the answer to a request that failed: what the table says, and nothing of what is inside the service."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # the client has gone; this reaches the metrics and nobody else
     kind = next(PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS)
-    return _problem(kind, str(error), field=getattr(error, "field", None))
+    detail = str(error) if isinstance(error, errors.CalsvcError) else "the cause is in the service's log"
+    return _problem(kind, detail, getattr(error, "field", None), _trace_id(scope))
+
+
+async def _starlette_problem(request: Request, error: Exception) -> Response:
+    return problem_of(error, request.scope)
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
@@ -135,30 +151,35 @@ async def _http_problem(request: Request, error: Exception) -> Response:
         404: f"there is nothing at {request.url.path}; see /openapi.json",
         405: f"{request.url.path} does not take {request.method}",
     }.get(error.status_code, error.detail)
-    response = _problem(ProblemKind(error.status_code, slug, title), detail)
+    response = _problem(ProblemKind(error.status_code, slug, title), detail, trace_id=_trace_id(request.scope))
     response.headers.update(error.headers or {})
     return response
 
 
-async def _unexpected_problem(_: Request, __: Exception) -> Response:
-    return _problem(PROBLEMS[Exception], "the cause is in the service's log")
-
-
-async def _nobody_listens(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # the client has gone; this reaches the metrics and nobody else
-
-
-def _problem(kind: ProblemKind, detail: str, field: str | None = None) -> Response:
-    span = trace.get_current_span().get_span_context()
+def _problem(kind: ProblemKind, detail: str, field: str | None = None, trace_id: str | None = None) -> Response:
     problem = Problem(
         type=f"urn:calsvc:problem:{kind.slug}",
         title=kind.title,
         status=kind.status,
         detail=detail,
         field=field if field is not None else msgspec.UNSET,
-        trace_id=trace.format_trace_id(span.trace_id) if span.is_valid else msgspec.UNSET,
+        trace_id=trace_id or msgspec.UNSET,
     )
     headers = {"Content-Type": "application/problem+json"}
     if kind.retry_after is not None:
         headers["Retry-After"] = str(kind.retry_after)
     return Response(msgspec.json.encode(problem), kind.status, headers)
+
+
+def as_bytes(response: Response) -> bytes:
+    """Return a response as HTTP/1.1 writes it."""
+    status = f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}\r\n".encode()
+    return status + b"".join(b"%b: %b\r\n" % header for header in response.raw_headers) + b"\r\n" + bytes(response.body)
+
+
+def _trace_id(scope: Scope) -> str | None:
+    """Return the trace that a request belongs to: that of its own span, or of the caller's where it has none."""
+    if own := current_ids():
+        return own["trace_id"]
+    caller = caller_of(scope["headers"])
+    return format_trace_id(caller.trace_id) if caller else None

@@ -28,7 +28,8 @@ class Lifecycle:
     @property
     def serving(self) -> bool:
         """True while predictions are answered: after SIGTERM too, until the drain delay has passed."""
-        return self.phase in {Phase.READY, Phase.DRAINING}
+        # Asked several times a request: a set would hash the phase, which an Enum does in Python.
+        return self.phase is Phase.READY or self.phase is Phase.DRAINING
 
     @property
     def leaving(self) -> bool:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from prometheus_client import Histogram
 
 from calsvc.feedback.quality import CHALLENGER, CHAMPION, MAX_SERIES, PairedSums, Scoreboard, Series, SeriesSnapshot
 from calsvc.feedback.store import JoinStore
 from observability import signals
+from observability.histogram import Distribution
 from observability.telemetry import Telemetry
 
 Callback = Callable[[CallbackOptions], Iterable[Observation]]
@@ -35,8 +35,8 @@ class Meters:
         self._clock = clock
         self.request_duration = signals.create_histogram(telemetry.registry, signals.REQUEST_DURATION)
         self._kcal = signals.create_histogram(telemetry.registry, signals.PREDICTION_KCAL)
-        self._lag = signals.create_histogram(telemetry.registry, signals.FEEDBACK_LAG)
-        self._kcal_of: dict[str, Histogram] = {}
+        self._lag = signals.create_histogram(telemetry.registry, signals.FEEDBACK_LAG).labels()
+        self._kcal_of: dict[str, Distribution] = {}
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._shadows = dict.fromkeys(SHADOW_OUTCOMES, 0)
         self._model_checks: Counter[tuple[str, str]] = Counter()
@@ -48,7 +48,7 @@ class Meters:
         """Record one answered prediction."""
         child = self._kcal_of.get(series.model_version)
         if child is None:
-            child = self._kcal_of[series.model_version] = self._kcal.labels(model_version=series.model_version)
+            child = self._kcal_of[series.model_version] = self._kcal.labels(series.model_version)
             if len(self._kcal_of) > MAX_SERIES:
                 oldest = next(iter(self._kcal_of))
                 del self._kcal_of[oldest]

@@ -6,7 +6,7 @@ telemetry is flushed. SIGINT the same without the delay. A second signal leaves 
 
 import asyncio
 import gc
-import os
+import logging
 import signal
 import socket
 import time
@@ -16,16 +16,21 @@ from typing import Final
 
 import anyio
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from calsvc import __version__
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle, Phase
 from calsvc.loading import ModelSource, open_model_source
+from calsvc.protocol import Protocol
 from calsvc.provenance import git_sha
 from calsvc.service import Service, create_service
-from calsvc.settings import Settings, traces_wanted
+from calsvc.settings import Settings
+from observability.logs import configure_logs
+from observability.profiles import start_profiles
 from observability.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT: Final = 10
 """Seconds that requests in flight get to finish once the port is closed."""
@@ -43,11 +48,13 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
+    configure_logs()
     lifecycle = Lifecycle()
-    telemetry = Telemetry(_resource(), traces=traces_wanted(os.environ))
+    telemetry = Telemetry(_resource(), settings.collector)
     service = create_service(settings, telemetry, lifecycle, time.monotonic)
+    service.profiles = start_profiles(settings.profiles_address, "calsvc", {"service_version": __version__})
     source = open_model_source(service)
-    server = _Server(_uvicorn_config(create_app(service, source)), lifecycle)
+    server = _Server(uvicorn_config(create_app(service, source)), lifecycle)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_announce, service, listener)
@@ -57,16 +64,19 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             tasks.cancel_scope.cancel()
     finally:
         await anyio.to_thread.run_sync(telemetry.shutdown)
+        await anyio.to_thread.run_sync(service.profiles.shutdown)
     if lifecycle.failure is not None:
         raise lifecycle.failure
 
 
-def _uvicorn_config(app: Starlette) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
+    """Return how the application is served."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -112,7 +122,7 @@ async def _announce(service: Service, listener: socket.socket) -> None:
     shown = f"[{host}]" if ":" in host else host
     champion = service.serving_model()
     serving = f"{champion.series.model_version} ({champion.engine})"
-    print(f"calsvc {__version__} answers on http://{shown}:{port} with {serving}", flush=True)
+    log.info("calsvc %s answers on http://%s:%s with %s", __version__, shown, port, serving)
 
 
 def _resource() -> dict[str, str]:

@@ -30,7 +30,9 @@ class ServingModel:
         self.since = datetime.now(UTC).isoformat(timespec="seconds")
         self.in_use = 0
         self._scorer = scorer
-        self._idle = anyio.Event()
+        self._idle: anyio.Event | None = None
+        self.header = (b"x-model-version", self.series.model_version.encode("latin-1"))
+        """Told with every answer of this model."""
 
     async def score(self, workout: Workout) -> float:
         """Return kcal for one workout; see `Scorer.score`."""
@@ -39,7 +41,7 @@ class ServingModel:
             return await self._scorer.score(workout)
         finally:
             self.in_use -= 1
-            if self.in_use == 0:
+            if self.in_use == 0 and self._idle is not None:
                 self._idle.set()
 
     async def retire(self) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
 
 from calsvc.errors import SettingsError
+from observability.sampling import Collector, Sampling
 
 Parser = Callable[[str], Any]
 
@@ -60,6 +62,41 @@ def _tracking_uri(text: str) -> str:
     return text
 
 
+_SAMPLERS: Final = ("always_on", "always_off", "traceidratio")
+
+
+def _sampler(text: str) -> str:
+    if text.removeprefix("parentbased_") not in _SAMPLERS:
+        raise _Rejected
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+\S*", text):
+        raise _Rejected
+    return text
+
+
+def _headers(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise _Rejected
+    return tuple((name.strip(), unquote(value.strip())) for name, _, value in pairs)
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise _Rejected
+    return text.lower() == "true"
+
+
+def _profiles_address(text: str) -> str:
+    parts = urlsplit(text)  # also refuses a port that is no number
+    if not re.fullmatch(r"https?://[^\s@?#]+", text) or not parts.hostname or parts.port == 0:
+        raise _Rejected
+    return text
+
+
 def _host(text: str) -> str:
     if not text or any(character.isspace() for character in text):
         raise _Rejected
@@ -72,9 +109,10 @@ def _setting(key: str, default: Any, parse: Parser, expected: str, meaning: str)
     return field(default=default, metadata=metadata)
 
 
-def _secret(key: str, meaning: str) -> Any:
+def _secret(key: str, meaning: str, default: Any = "", parse: Parser = str, expected: str = "text") -> Any:
     """Declare a setting that is never shown, not even in a traceback."""
-    return field(default="", repr=False, metadata={"key": key, "parse": str, "expected": "text", "meaning": meaning})
+    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning}
+    return field(default=default, repr=False, metadata=metadata)
 
 
 DAY: Final = 86400.0
@@ -145,6 +183,51 @@ class Settings:
     drain_delay: float = _setting(
         "CALSVC_DRAIN_DELAY", 2.0, _number(float, 0, 600), "seconds, 0..600", "serving on after SIGTERM, not ready"
     )
+    otlp_endpoint: str = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", "", _http_url, "http://... or https://...", "collector that takes OTLP over HTTP"
+    )
+    otlp_traces_endpoint: str = _setting(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "",
+        _http_url,
+        "http://... or https://..., with its path",
+        "the same for spans alone",
+    )
+    otlp_headers: tuple[tuple[str, str], ...] = _secret(
+        "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), _headers, "NAME=VALUE,NAME=VALUE"
+    )
+    otel_disabled: bool = _setting("OTEL_SDK_DISABLED", False, _flag, "true or false", "true: no spans leave")
+    sampler: str = _setting(
+        "OTEL_TRACES_SAMPLER",
+        "parentbased_traceidratio",
+        _sampler,
+        "always_on, always_off or traceidratio, each also with parentbased_ before it",
+        "which requests are traced and logged",
+    )
+    sampler_ratio: float = _setting(
+        "OTEL_TRACES_SAMPLER_ARG", 0.1, _number(float, 0, 1), "a number 0..1", "share of requests, for traceidratio"
+    )
+
+    @property
+    def collector(self) -> Collector | None:
+        """Where spans go; None where none leave the process."""
+        url = self.otlp_traces_endpoint or (self.otlp_endpoint and f"{self.otlp_endpoint.rstrip('/')}/v1/traces")
+        return Collector(url, dict(self.otlp_headers)) if url and not self.otel_disabled else None
+
+    profiles_address: str = _setting(
+        "PYROSCOPE_SERVER_ADDRESS",
+        "",
+        _profiles_address,
+        "http://HOST:PORT or https://..., without user, query or fragment",
+        "Pyroscope server that gets profiles (needs the extra `profiling`); unset: none are made",
+    )
+
+    @property
+    def trace_sampling(self) -> Sampling:
+        """Which requests leave a span and a log line."""
+        kind = self.sampler.removeprefix("parentbased_")
+        ratio = {"always_on": 1.0, "always_off": 0.0}.get(kind, self.sampler_ratio)
+        return Sampling(parent_based=kind != self.sampler, ratio=ratio)
 
     @property
     def bundle_path(self) -> Path:
@@ -200,13 +283,6 @@ def thread_caps(settings: Settings, environ: Mapping[str, str], available: int) 
     return {name: environ.get(name) or threads for name in THREAD_VARIABLES}
 
 
-def traces_wanted(environ: Mapping[str, str]) -> bool:
-    """Tell whether a collector is named for spans, by the standard OpenTelemetry variables."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return False
-    return any(environ.get(f"OTEL_EXPORTER_OTLP_{name}") for name in ("ENDPOINT", "TRACES_ENDPOINT"))
-
-
 def threads_in_force() -> dict[str, str | None]:
     """Return the thread caps that the numeric libraries of this process found when they loaded."""
     return {name: os.environ.get(name) for name in THREAD_VARIABLES}
@@ -217,10 +293,17 @@ def markdown_table() -> str:
     rows = ["| key | default | accepts | meaning |", "|---|---|---|---|"]
     for each in fields(Settings):
         about = each.metadata
-        default = f"{each.default:g}" if isinstance(each.default, float) else each.default
-        default = f"`{default}`" if default != "" else "unset"
-        rows.append(f"| `{about['key']}` | {default} | {about['expected']} | {about['meaning']} |")
+        rows.append(f"| `{about['key']}` | {_shown(each.default)} | {about['expected']} | {about['meaning']} |")
     return "\n".join(rows)
+
+
+def _shown(default: Any) -> str:
+    """Return a default as somebody would write it into the environment."""
+    if default in ("", ()):
+        return "unset"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
 if __name__ == "__main__":

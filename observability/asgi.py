@@ -1,67 +1,173 @@
-"""Request durations, measured around the whole application."""
+"""What every request leaves behind: its duration, and where it was drawn, a span, an exemplar and a log line."""
 
+import logging
+import time
 from collections.abc import Callable, Collection
-from typing import Final
+from http import HTTPStatus
+from typing import Final, NamedTuple, Self
 
-from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
+from observability.histogram import Distribution, Histogram
+from observability.logs import fields_of
+from observability.sampling import Sampling, is_drawn
+from observability.tracing import METHODS, OTHER, HttpRequest, RequestSpan, RequestSpans
+
+NOTED: Final = 64
+"""Requests of which is told at once: few enough for a pause of less than a millisecond."""
+PATH_KEPT: Final = 256
+"""Characters of a path that a span holds: a client may send megabytes, and thousands of spans may wait."""
+log = logging.getLogger("calsvc.http")
 
 
-class RequestMetrics:
-    """ASGI middleware: records `http.server.request.duration` in seconds, once per request.
+class Watched(NamedTuple):
+    """What to record of requests, and where.
 
     Args:
-        app: the application to measure.
-        histogram: where durations go.
+        duration: histogram of seconds by route, method and status.
         routes: the paths that exist; any other is recorded with an empty route, so that nobody can invent labels.
-        quiet: paths that are not recorded (probes, scrapes).
+        quiet: paths that leave nothing behind (probes, scrapes).
+        sampling: which requests are traced and logged.
+        spans: where spans are started; None where no collector is named.
         clock: seconds, monotonic.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        histogram: Histogram,
-        routes: Collection[str],
-        quiet: Collection[str],
-        clock: Callable[[], float],
-    ) -> None:
+    duration: Histogram
+    routes: Collection[str]
+    quiet: Collection[str]
+    sampling: Sampling
+    spans: RequestSpans | None
+    clock: Callable[[], float]
+
+
+class Noted(NamedTuple):
+    """What is to be told of a request. Not its scope: memory that is given back at once is used again while it is warm.
+
+    `seconds` it took, `ended` in seconds since the epoch.
+    """
+
+    http: HttpRequest
+    seconds: float
+    ended: float
+    span: RequestSpan | None
+
+
+class Recorder:
+    """Records requests; see `Watched`.
+
+    The duration is counted at once. Span and log line of a drawn request are only noted, and made by `tell`: many of
+    them one after the other, the code stays in the processor's cache, and each costs a third.
+    """
+
+    def __init__(self, watched: Watched) -> None:
+        self.clock = watched.clock
+        self.sampling = watched.sampling
+        self.spans = watched.spans
+        self.quiet = frozenset(watched.quiet)
+        self._duration = watched.duration
+        self._routes = frozenset(watched.routes)
+        self._distributions: dict[tuple[str, str, int], Distribution] = {}
+        self._noted: list[Noted] = []
+
+    def duration(self, scope: Scope, status: int) -> Distribution:
+        """Return where durations of such requests go, resolved once for each of the few sets of labels there can be."""
+        key = (scope["path"], scope["method"], status)
+        known = self._distributions.get(key)
+        if known is not None:
+            return known
+        route, method = self._route(scope), scope["method"] if scope["method"] in METHODS else OTHER
+        found = self._duration.labels(route, method, str(status))
+        if key[:2] == (route, method):  # what anybody may invent is not kept
+            self._distributions[key] = found
+        return found
+
+    def note(self, request: "Request", seconds: float) -> None:
+        """Keep what is to be told of a request, later, or now, when there is much or it has failed."""
+        scope, status = request.scope, request.status
+        http = HttpRequest(scope["method"], scope["scheme"], scope["path"][:PATH_KEPT], self._route(scope), status)
+        self._noted.append(Noted(http, seconds, time.time(), request.span))
+        if len(self._noted) >= NOTED or is_fault(status):
+            self.tell()
+
+    def tell(self) -> None:
+        """Write the log lines and hand over the spans of all that was noted."""
+        noted, self._noted = self._noted, []
+        for each in noted:
+            log.handle(_log_record(each))
+            if each.span is not None and self.spans is not None:
+                self.spans.export(each.span, each.http)
+
+    def _route(self, scope: Scope) -> str:
+        path: str = scope["path"]
+        return path if path in self._routes else ""
+
+
+class Request:
+    """The context in which one request is answered. Whoever answers it sets `status`."""
+
+    __slots__ = ("_drawn", "_recorder", "_started", "scope", "span", "status")
+
+    def __init__(self, recorder: Recorder, scope: Scope) -> None:
+        self.status = 500  # what the server answers for an application that dies without a word
+        self.scope = scope
+        self.span: RequestSpan | None = None
+        self._recorder = recorder
+
+    def __enter__(self) -> Self:
+        """Begin to measure; where the request was drawn, its span is current from here on."""
+        recorder = self._recorder
+        headers = self.scope["headers"]
+        self._started = recorder.clock()
+        self._drawn = is_drawn(recorder.sampling, headers)
+        if self._drawn and recorder.spans is not None:
+            self.span = recorder.spans.begin(headers)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Record what became of it."""
+        recorder = self._recorder
+        seconds = recorder.clock() - self._started
+        recorder.duration(self.scope, self.status).observe(seconds, self.span)
+        if self.span is not None:
+            self.span.end()
+        if self._drawn or is_fault(self.status):
+            recorder.note(self, seconds)
+
+
+def is_fault(status: int) -> bool:
+    """Tell whether somebody should hear of each request with this status. Refusals are many, and counted."""
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def _log_record(noted: Noted) -> logging.LogRecord:
+    fields = {
+        **(noted.span.ids if noted.span else {}),
+        "http.request.method": noted.http.method,
+        "http.route": noted.http.route,
+        "http.response.status_code": noted.http.status,
+        "duration_ms": round(noted.seconds * 1e3, 3),
+    }
+    facts = {"name": log.name, "levelno": logging.INFO, "levelname": "INFO", "created": noted.ended, "msg": "request"}
+    return logging.makeLogRecord(facts | fields_of(fields))
+
+
+class Observed:
+    """ASGI middleware that records every request, except those to quiet paths."""
+
+    def __init__(self, app: ASGIApp, recorder: Recorder) -> None:
         self._app = app
-        self._histogram = histogram
-        self._routes = frozenset(routes)
-        self._quiet = frozenset(quiet)
-        self._clock = clock
-        self._children: dict[tuple[str, str, int], Histogram] = {}
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and record how long its answer took."""
-        if scope["type"] != "http" or scope["path"] in self._quiet:
+        """Pass the request on and record what becomes of it."""
+        if scope["type"] != "http" or scope["path"] in self._recorder.quiet:
             await self._app(scope, receive, send)
             return
-        started = self._clock()
-        status = 500  # what the server answers for an application that dies without a word
+        with Request(self._recorder, scope) as request:
 
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+            async def watch(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    request.status = message["status"]
+                await send(message)
 
-        try:
             await self._app(scope, receive, watch)
-        finally:
-            self._child(scope, status).observe(self._clock() - started)
-
-    def _child(self, scope: Scope, status: int) -> Histogram:
-        """Return the histogram of one set of labels, made once for each of the few there can be."""
-        path, method = scope["path"], scope["method"]
-        key = (path if path in self._routes else "", method if method in METHODS else "_OTHER", status)
-        child = self._children.get(key)
-        if child is None:
-            route, method, _ = key
-            child = self._children[key] = self._histogram.labels(
-                http_route=route, http_request_method=method, http_response_status_code=str(status)
-            )
-        return child

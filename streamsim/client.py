@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import random
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import anyio
 from streamsim.rows import Record
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
+TRACED: Final = 0.1
+"""Share of the records that the service is asked to trace, where it follows its callers' decision."""
 
 
 class Cause(StrEnum):
@@ -71,20 +74,20 @@ class Client:
 
     async def predict(self, record: Record) -> Answer:
         """Ask for one prediction; OK means the right id came back with a finite Calories."""
-        answer = await self._post("/predict", record.body)
+        answer = await self._post("/predict", record.id_json, record.body)
         if answer.cause is Cause.OK and not _is_prediction(answer.document, json.loads(record.id_json)):
             return answer._replace(cause=Cause.BAD_ANSWER)
         return answer
 
     async def feedback(self, id_json: str, truth: float) -> Answer:
         """Send one truth; OK means the right id came back as matched or duplicate."""
-        answer = await self._post("/feedback", f'{{"id":{id_json},"Calories":{truth!r}}}'.encode())
+        answer = await self._post("/feedback", id_json, f'{{"id":{id_json},"Calories":{truth!r}}}'.encode())
         if answer.cause is Cause.OK and not _is_status(answer.document, json.loads(id_json)):
             return answer._replace(cause=Cause.BAD_ANSWER)
         return answer
 
-    async def _post(self, path: str, body: bytes) -> Answer:
-        headers = {"Content-Type": "application/json", "traceparent": self._traceparent()}
+    async def _post(self, path: str, id_json: str, body: bytes) -> Answer:
+        headers = {"Content-Type": "application/json", "traceparent": self._traceparent(id_json)}
         request = _Request(self._url + path, body, headers)
         with anyio.move_on_after(self._patience):
             answer = await _try(self._pooled, request)
@@ -95,9 +98,15 @@ class Client:
             return answer
         return Answer(Cause.TIMEOUT)
 
-    def _traceparent(self) -> str:
-        """W3C Trace Context, sampled; `| 1` because an id of zeros is not valid."""
-        return f"00-{self._random.getrandbits(128) | 1:032x}-{self._random.getrandbits(64) | 1:016x}-01"
+    def _traceparent(self, id_json: str) -> str:
+        """W3C Trace Context; `| 1` because an id of zeros is not valid."""
+        flags = "01" if is_traced(id_json) else "00"
+        return f"00-{self._random.getrandbits(128) | 1:032x}-{self._random.getrandbits(64) | 1:016x}-{flags}"
+
+
+def is_traced(id_json: str) -> bool:
+    """Decide by the record's id: its prediction and its feedback, minutes later, are both traced or neither is."""
+    return zlib.crc32(id_json.encode()) < TRACED * 2**32
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ class Service:
     def __init__(self, bundle: Path, **settings: Any) -> None:
         self.clock = Clock()
         self.lifecycle = Lifecycle()
-        self.telemetry = Telemetry({"service.name": "test"}, traces=False)
+        self.telemetry = Telemetry({"service.name": "test"})
         self.state = create_service(Settings(model=bundle, **settings), self.telemetry, self.lifecycle, self.clock)
         self.source = open_model_source(self.state)
         self.client = TestClient(create_app(self.state, self.source), raise_server_exceptions=False)
@@ -286,7 +286,7 @@ def test_probes_and_scrapes_are_not_in_the_request_metrics(service: Service):
         service.client.get(path)
     text = service.client.get("/metrics").text
     routes = {line.split('http_route="')[1].split('"')[0] for line in text.splitlines() if "http_route=" in line}
-    assert routes == {"/predict"}
+    assert routes == {"/predict", "/feedback"}
 
 
 def test_info_tells_what_is_serving(service: Service):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from calsvc.errors import SettingsError
-from calsvc.settings import RegisteredModel, Settings, cpu_threads, thread_caps, traces_wanted
+from calsvc.settings import RegisteredModel, Settings, cpu_threads, thread_caps
 
 
 def test_an_empty_environment_gives_the_documented_defaults():
@@ -134,4 +134,4 @@ def test_thread_caps_leave_what_the_user_has_set():
 )
 def test_spans_leave_only_where_a_collector_is_named(environ: dict[str, str], wanted: bool):
     """Without an endpoint tracing is off and costs nothing."""
-    assert traces_wanted(environ) is wanted
+    assert (Settings.from_env(environ).collector is not None) is wanted

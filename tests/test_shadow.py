@@ -70,7 +70,7 @@ def challenge(service: Service, challenger: Challenger) -> None:
 
 async def answer_in_background(service: Service, tasks: TaskGroup) -> None:
     """Predict RECORD, and let what follows the answer go on in `tasks`."""
-    answer = await service.state.predict(RECORD, None)
+    answer = await service.state.predict(service.state.serving_model(), RECORD, None)
     tasks.start_soon(service.state.answered, RECORD, answer)
 
 

@@ -22,17 +22,16 @@ class Ring:
         self._sums = [[0.0] * columns for _ in range(seconds)]
         self._columns = columns
 
-    def add(self, second: int, *values: float) -> None:
-        """Add `values` to the bucket of `second`; a second that the ring has already left behind is ignored."""
+    def at(self, second: int) -> list[float]:
+        """Return the sums of `second` to add to; what is added to a second already left behind goes nowhere."""
         slot = second % len(self._stamps)
-        if self._stamps[slot] > second:
-            return
+        if self._stamps[slot] == second:
+            return self._sums[slot]
+        fresh = [0.0] * self._columns
         if self._stamps[slot] < second:
             self._stamps[slot] = second
-            self._sums[slot] = [0.0] * self._columns
-        bucket = self._sums[slot]
-        for column, value in enumerate(values):
-            bucket[column] += value
+            self._sums[slot] = fresh
+        return fresh
 
     def totals(self, after: int, through: int) -> tuple[float, ...]:
         """Sum each column over the seconds `after < s <= through`."""
@@ -168,9 +167,11 @@ class Scoreboard:
         second = math.floor(made_at)
         sums = self._sums(series)
         sums.predictions += 1
-        sums.answered.add(second, 1.0, kcal)
+        answered = sums.answered.at(second)
+        answered[0] += 1.0
+        answered[1] += kcal
         if series.role == CHAMPION:  # a shadow prediction waits for the same label: it counts once in coverage
-            self._made.add(second, 1.0, 0.0)
+            self._made.at(second)[0] += 1.0
 
     def judged(self, series: Series, kcal: float, made_at: float, true_kcal: float, now: float) -> float:
         """Charge a prediction with its truth; return its squared log error."""
@@ -180,10 +181,13 @@ class Scoreboard:
         sums.matched += 1
         sums.squared_log_error += squared
         sums.absolute_error += absolute
-        sums.judged.add(math.floor(now), 1.0, squared, absolute)
+        judged = sums.judged.at(math.floor(now))
+        judged[0] += 1.0
+        judged[1] += squared
+        judged[2] += absolute
         if series.role == CHAMPION:
-            self._made.add(math.floor(made_at), 0.0, 1.0)
-            self._labels.add(math.floor(now), 1.0)
+            self._made.at(math.floor(made_at))[1] += 1.0
+            self._labels.at(math.floor(now))[0] += 1.0
         return squared
 
     def compared(self, pair: Pair, champion: float, challenger: float) -> None:

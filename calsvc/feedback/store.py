@@ -5,6 +5,7 @@ forgotten at that age, matching would be a race. What is joined is remembered eq
 comes again from another truth.
 """
 
+import math
 from collections import OrderedDict
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -12,8 +13,7 @@ from msgspec import Struct, structs
 
 from calsvc.errors import TruthConflict, UnknownId
 from calsvc.feedback.quality import Series
-
-RecordId = int | str
+from calsvc.feedback.settled import RecordId, SettledTruths
 
 SWEEP_PER_CALL: Final = 2
 """Expired entries removed by each call: more than one call can add, so the backlog shrinks; few enough to be O(1)."""
@@ -43,19 +43,11 @@ class Remembered(Struct, frozen=True, gc=False):
     shadow: Shadow | None = None
 
 
-class Settled(Struct, frozen=True, gc=False):
-    """A prediction that has its truth."""
-
-    prediction: Remembered
-    true_kcal: float
-    settled_at: float
-
-
 class Joined(NamedTuple):
-    """What a feedback did: `matched` charges the prediction, `duplicate` says that this truth stood already."""
+    """What a feedback did: `matched` charges `prediction`, `duplicate` says that this truth stood already (None)."""
 
     status: Literal["matched", "duplicate"]
-    prediction: Remembered
+    prediction: Remembered | None
 
 
 class StoreStatistics(NamedTuple):
@@ -101,19 +93,20 @@ class MemoryStore:
     def __init__(self, retention: float, max_pending: int) -> None:
         self._retention = retention
         self._max_pending = max_pending
-        # Both in the order of time, so that the oldest is always at the front. OrderedDict and not dict, because
-        # finding the first key of a dict walks over the holes that its removed keys left.
+        # In the order of time, so that the oldest is always at the front. OrderedDict and not dict, because finding the
+        # first key of a dict walks over the holes that its removed keys left.
         self._pending: OrderedDict[RecordId, Remembered] = OrderedDict()
-        self._settled: OrderedDict[RecordId, Settled] = OrderedDict()
+        self._settled = SettledTruths(retention, max_pending)
         self._expired = 0
         self._overflowed = 0
+        self._next_expiry = -math.inf
+        """Nothing is past its retention before this time."""
 
     async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
         """See `JoinStore.remember`."""
         self.sweep(prediction.made_at, SWEEP_PER_CALL)
-        self._settled.pop(record_id, None)
+        self._pending.pop(record_id, None)  # what is predicted again goes to the end of the order
         self._pending[record_id] = prediction
-        self._pending.move_to_end(record_id)
         if len(self._pending) > self._max_pending:
             self._pending.popitem(last=False)
             self._overflowed += 1
@@ -132,31 +125,30 @@ class MemoryStore:
         prediction = self._pending.get(record_id)
         if prediction is not None and now - prediction.made_at <= self._retention:
             return self._settle(record_id, prediction, true_kcal, now)
-        settled = self._settled.get(record_id)
-        if settled is None or now - settled.settled_at > self._retention:
+        settled = self._settled.get(record_id, now)
+        if settled is None:
             raise UnknownId(f"no prediction of id {record_id!r} waits for its truth")
-        if settled.true_kcal != true_kcal:
-            raise TruthConflict(f"id {record_id!r} has the truth {settled.true_kcal:g} kcal already, which stays")
-        return Joined("duplicate", settled.prediction)
+        if settled != true_kcal:
+            raise TruthConflict(f"id {record_id!r} has the truth {settled:g} kcal already, which stays")
+        return Joined("duplicate", None)
 
     def _settle(self, record_id: RecordId, prediction: Remembered, true_kcal: float, now: float) -> Joined:
         del self._pending[record_id]
-        self._settled[record_id] = Settled(prediction, true_kcal, now)
-        if len(self._settled) > self._max_pending:
-            self._settled.popitem(last=False)
+        self._settled.add(record_id, true_kcal, now)
         return Joined("matched", prediction)
 
     def sweep(self, now: float, limit: int) -> None:
         """See `JoinStore.sweep`."""
+        self._settled.sweep(now)
+        if now <= self._next_expiry:
+            return
         for _ in range(limit):
             if not self._pending or now - next(iter(self._pending.values())).made_at <= self._retention:
                 break
             self._pending.popitem(last=False)
             self._expired += 1
-        for _ in range(limit):
-            if not self._settled or now - next(iter(self._settled.values())).settled_at <= self._retention:
-                break
-            self._settled.popitem(last=False)
+        oldest = next(iter(self._pending.values())).made_at if self._pending else now
+        self._next_expiry = oldest + self._retention
 
     def statistics(self) -> StoreStatistics:
         """See `JoinStore.statistics`."""

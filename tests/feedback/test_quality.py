@@ -119,6 +119,6 @@ def test_many_model_versions_do_not_grow_without_bound(board: Scoreboard):
 def test_a_ring_ignores_what_it_has_left_behind():
     """A value for a second that was overwritten is dropped, not added to the wrong second."""
     ring = Ring(10, columns=1)
-    ring.add(15, 1.0)
-    ring.add(5, 100.0)
+    ring.at(15)[0] += 1.0
+    ring.at(5)[0] += 100.0
     assert ring.totals(0, 20) == (1.0,)

@@ -5,6 +5,7 @@ import pytest
 
 from calsvc.errors import TruthConflict, UnknownId
 from calsvc.feedback.quality import Series
+from calsvc.feedback.settled import SLICES
 from calsvc.feedback.store import Joined, MemoryStore, Remembered, StoreStatistics
 
 RETENTION = 3600.0
@@ -143,6 +144,6 @@ def test_settled_predictions_are_forgotten_after_the_retention_too(store: Memory
         await store.join(1, 77.0, 300.0)
         assert (await store.join(1, 77.0, 300.0 + RETENTION)).status == "duplicate"
         with pytest.raises(UnknownId):
-            await store.join(1, 77.0, 300.001 + RETENTION)
+            await store.join(1, 77.0, 300.001 + RETENTION * (1 + 1 / SLICES))
 
     anyio.run(scenario)

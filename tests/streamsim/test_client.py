@@ -8,7 +8,7 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from streamsim.client import Answer, Cause, open_client
+from streamsim.client import Answer, Cause, is_traced, open_client
 from tests.streamsim.fakes import CountingService, http_answer, make_rows, raw_server, read_request
 
 pytestmark = pytest.mark.anyio
@@ -23,12 +23,23 @@ async def ask(url: str, patience: float = 5.0) -> Answer:
 
 
 async def test_a_good_answer_is_ok_and_carries_what_was_received(service: CountingService):
-    """The record arrives as JSON with a sampled W3C trace context, and the number comes back."""
+    """The record arrives as JSON with a W3C trace context, and the number comes back."""
     answer = await ask(service.url)
     assert answer.cause is Cause.OK
     assert answer.document == {"id": 1, "Calories": 10.5}
     assert service.bodies == [json.loads(RECORD.body)]
-    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", service.traceparents[0])
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", service.traceparents[0])
+
+
+async def test_a_record_and_its_truth_are_both_traced_or_neither_is(service: CountingService):
+    """One record in ten, whichever client sends the truth."""
+    asked = []
+    async with open_client(service.url, 5) as client:
+        for number in range(200):
+            await client.feedback(str(number), 7.5)
+            asked.append(service.traceparents[-1].endswith("-01"))
+    assert asked == [is_traced(str(number)) for number in range(200)]
+    assert 5 <= sum(asked) <= 40
 
 
 async def test_feedback_tells_the_four_answers_apart(service: CountingService):

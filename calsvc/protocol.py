@@ -1,0 +1,99 @@
+"""uvicorn's HTTP protocol with two additions: it counts what waits for an answer, and sends answers together."""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from calsvc.admission import Admission, Doorman
+
+PATIENCE: Final = 0.2
+"""Seconds for which a connection that was refused is not read: who comes back at once waits, and costs nothing."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._doorman: Doorman = self.app_state["doorman"]
+        self._admission: Admission = self._doorman.admission
+        self._waiting = 0
+        self._within_request = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, with a transport that writes at the end of a round of the event loop."""
+        super().connection_made(Held(transport, self.loop))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        """Refuse a request, or parse it."""
+        if self._within_request or self._waiting or not self._doorman.refuses(data):
+            super().data_received(data)
+            return
+        self.transport.write(self._doorman.answer)
+        self.flow.pause_reading()
+        self.loop.call_later(PATIENCE, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def on_message_begin(self) -> None:
+        """Note that what comes next is the rest of a request."""
+        self._within_request = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """Count a request: the whole of it is here."""
+        self._within_request = False
+        self._waiting += 1
+        self._admission.arrived()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Count a request out."""
+        if self._waiting:  # a request can be answered before the whole of it is here
+            self._waiting -= 1
+            self._admission.left()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count out what nobody waits for any more."""
+        self._admission.left(self._waiting)
+        self._waiting = 0
+        super().connection_lost(exc)
+
+
+class Held:
+    """A transport that writes once in a round of the event loop, after all requests of the round were worked on.
+
+    Head and body of an answer leave in one system call and one packet instead of two. And the answers to requests that
+    came together leave together, so that a client that sleeps in between is woken once: waking it is this side's work.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send `data` at the end of this round."""
+        if not self._parts:
+            self._loop.call_soon(self.flush)
+        self._parts.append(data)
+
+    def flush(self) -> None:
+        """Send what is held."""
+        if self._parts:
+            data = b"".join(self._parts)
+            self._parts.clear()
+            if not self._transport.is_closing():
+                self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -1,0 +1,290 @@
+"""What a request leaves behind, and what it does not, seen from outside of the middleware."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+from observability.asgi import NOTED, Observed, Recorder, Watched
+from observability.logs import JsonLines
+from observability.sampling import Sampling
+from observability.signals import REQUEST_DURATION, create_histogram
+from observability.tracing import RequestSpans, current_ids
+from tests.clock import Clock
+
+NOBODY = Sampling(ratio=0.0)
+EVERYBODY = Sampling(ratio=1.0)
+CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Watch:
+    """An application that answers what its path says, after a quarter of a second, and what was recorded of it."""
+
+    def __init__(self, sampling: Sampling = EVERYBODY, *, traced: bool = True) -> None:
+        self.clock = Clock()
+        self.registry = CollectorRegistry()
+        self.exporter = InMemorySpanExporter()
+        spans = RequestSpans(SimpleSpanProcessor(self.exporter), Resource({}), "test")
+        watched = Watched(
+            duration=create_histogram(self.registry, REQUEST_DURATION),
+            routes=["/200", "/404", "/500", "/503", "/dies", "/dies-late", "/quiet", "/quiet-dies"],
+            quiet=["/quiet", "/quiet-dies"],
+            sampling=sampling,
+            spans=spans if traced else None,
+            clock=self.clock,
+        )
+        self.recorder = Recorder(watched)
+        self.ids: list[dict[str, str]] = []
+        self.client = TestClient(Observed(self.answer, self.recorder), raise_server_exceptions=False)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """/200 is answered with 200, and so on; /dies is not."""
+        if scope["type"] == "lifespan":
+            for moment in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{moment}.complete"})
+            return
+        self.clock.now += 0.25
+        self.ids.append(current_ids())
+        if scope["path"].endswith("dies"):
+            raise ZeroDivisionError
+        status = scope["path"][1:]
+        response = PlainTextResponse("answer", int(status) if status.isdigit() else 200)
+        await response(scope, receive, send)
+        if scope["path"] == "/dies-late":
+            raise ZeroDivisionError
+
+    def durations(self) -> dict[tuple[str, str, str], tuple[float, float]]:
+        """Count and sum of seconds, by route, method and status."""
+        read: dict[tuple[str, str, str], dict[str, float]] = {}
+        (family,) = parse_openmetrics(generate_openmetrics(self.registry).decode())
+        for sample in family.samples:
+            names = ("http_route", "http_request_method", "http_response_status_code")
+            key = tuple(sample.labels[name] for name in names)
+            read.setdefault(key, {})[sample.name.rpartition("_")[2]] = sample.value  # type: ignore[arg-type]
+        return {key: (each["count"], each["sum"]) for key, each in read.items()}
+
+    def exemplars(self) -> list[dict[str, str]]:
+        """The exemplars of a scrape."""
+        (family,) = parse_openmetrics(generate_openmetrics(self.registry).decode())
+        return [sample.exemplar.labels for sample in family.samples if sample.exemplar]
+
+    def span_ids(self) -> list[str]:
+        """The spans that were exported."""
+        return [f"{span.context.span_id:016x}" for span in self.exporter.get_finished_spans()]
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[Any]]:
+    """The lines about requests that were logged up to now, as machines read them."""
+    format_line = JsonLines().format
+    return lambda: [json.loads(format_line(record)) for record in caplog.records if record.name == "calsvc.http"]
+
+
+Told = Callable[[], list[Any]]
+
+# --- durations --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampling", [NOBODY, EVERYBODY])
+def test_every_request_is_timed(sampling: Sampling):
+    """Drawn or not, under its route, method and status."""
+    watch = Watch(sampling)
+    for method, path in (("POST", "/200"), ("POST", "/200"), ("GET", "/200"), ("GET", "/404"), ("GET", "/503")):
+        watch.client.request(method, path)
+    assert watch.durations() == {
+        ("/200", "POST", "200"): (2, 0.5),
+        ("/200", "GET", "200"): (1, 0.25),
+        ("/404", "GET", "404"): (1, 0.25),
+        ("/503", "GET", "503"): (1, 0.25),
+    }
+
+
+def test_a_path_that_does_not_exist_makes_up_no_label():
+    """Whatever is asked for, it is one series."""
+    watch = Watch(NOBODY)
+    for number in range(20):
+        watch.client.get(f"/no/such/{number}")
+    watch.client.get("/200/")
+    assert watch.durations() == {("", "GET", "200"): (21, 5.25)}
+
+
+def test_a_method_that_does_not_exist_makes_up_no_label():
+    """All of them are _OTHER, those of other protocols too."""
+    watch = Watch(NOBODY)
+    for method in ("BREW", "PROPFIND", "_OTHER"):
+        watch.client.request(method, "/200")
+    assert watch.durations() == {("/200", "_OTHER", "200"): (3, 0.75)}
+
+
+def test_an_application_that_dies_counts_as_500():
+    """That is what the server answers for it; one that had answered already keeps its status."""
+    watch = Watch(NOBODY)
+    assert watch.client.get("/dies").status_code == 500
+    watch.client.get("/dies-late")
+    assert watch.durations() == {("/dies", "GET", "500"): (1, 0.25), ("/dies-late", "GET", "200"): (1, 0.25)}
+
+
+@pytest.mark.parametrize("path", ["/quiet", "/quiet-dies"])
+def test_a_quiet_path_leaves_nothing(told: Told, path: str):
+    """No duration, span, line or current span, even where it fails."""
+    watch = Watch()
+    watch.client.get(path, headers={"traceparent": CALLER})
+    watch.recorder.tell()
+    assert (watch.durations(), watch.span_ids(), told(), watch.ids) == ({}, [], [], [{}])
+
+
+def test_what_is_no_request_is_passed_on(told: Told):
+    """The lifespan of an application is none."""
+    watch = Watch()
+    with watch.client:
+        watch.client.get("/200")
+    watch.recorder.tell()
+    assert len(told()) == 1
+
+
+# --- spans, exemplars and lines ---------------------------------------------------------------------------------------
+
+
+def test_a_request_that_was_not_drawn_is_only_timed(told: Told):
+    """No span is current, and none is exported."""
+    watch = Watch(NOBODY)
+    watch.client.get("/200")
+    watch.client.get("/404")
+    watch.recorder.tell()
+    assert (watch.ids, watch.span_ids(), told(), watch.exemplars()) == ([{}, {}], [], [], [])
+
+
+def test_a_drawn_request_is_told_of_when_there_is_time(told: Told):
+    """Not while others wait for their answers; and once."""
+    watch = Watch()
+    watch.client.get("/200")
+    assert (told(), watch.span_ids()) == ([], [])
+    watch.recorder.tell()
+    assert (len(told()), len(watch.span_ids())) == (1, 1)
+    watch.recorder.tell()
+    assert (len(told()), len(watch.span_ids())) == (1, 1)
+
+
+def test_span_line_exemplar_and_application_name_the_same_span(told: Told):
+    """From a dashboard to a trace to its lines."""
+    watch = Watch()
+    watch.client.get("/200", headers={"traceparent": CALLER})
+    watch.recorder.tell()
+    (ids,) = watch.ids
+    (line,) = told()
+    assert ids["trace_id"] == CALLER[3:35]
+    assert watch.exemplars() == [ids]
+    assert {name: line[name] for name in ids} == ids
+    assert watch.span_ids() == [ids["span_id"]]
+
+
+def test_the_span_is_not_current_after_its_request():
+    """Neither after an answer nor after a failure."""
+    watch = Watch()
+    watch.client.get("/200")
+    watch.client.get("/dies")
+    assert current_ids() == {}
+    assert len({ids["span_id"] for ids in watch.ids}) == 2
+
+
+def test_many_are_told_of_at_once(told: Told):
+    """The last of them does not wait for the housekeeping; the next one does."""
+    watch = Watch()
+    for _ in range(NOTED - 1):
+        watch.client.get("/200")
+    assert told() == []
+    watch.client.get("/200")
+    assert (len(told()), len(watch.span_ids())) == (NOTED, NOTED)
+    watch.client.get("/200")
+    assert len(told()) == NOTED
+
+
+@pytest.mark.parametrize("path", ["/500", "/dies"])
+def test_a_failure_is_told_of_at_once(told: Told, path: str):
+    """And with it what came before, in order."""
+    watch = Watch()
+    watch.client.get("/200")
+    watch.client.get(path)
+    assert [line["http.route"] for line in told()] == ["/200", path]
+    assert watch.span_ids() == [ids["span_id"] for ids in watch.ids]
+
+
+@pytest.mark.parametrize("path", ["/500", "/dies"])
+def test_a_failure_is_told_of_even_where_it_was_not_drawn(told: Told, path: str):
+    """A line, and no span: that would have had to begin earlier."""
+    watch = Watch(NOBODY)
+    watch.client.get(path)
+    assert [line["http.response.status_code"] for line in told()] == [500]
+    assert watch.span_ids() == []
+
+
+def test_a_refusal_is_no_failure_to_be_told_of(told: Told):
+    """503 is the answer to thousands when there is too much to do: drawn like any other."""
+    undrawn = Watch(NOBODY)
+    undrawn.client.get("/503")
+    undrawn.recorder.tell()
+    assert told() == []
+    drawn = Watch()
+    drawn.client.get("/503")
+    assert told() == []
+    drawn.recorder.tell()
+    assert [line["http.response.status_code"] for line in told()] == [503]
+
+
+def test_without_a_collector_there_are_lines_and_no_spans(told: Told):
+    """A drawn request is logged all the same, without ids."""
+    watch = Watch(traced=False)
+    watch.client.get("/200")
+    watch.recorder.tell()
+    (line,) = told()
+    assert "trace_id" not in line
+    assert (watch.ids, watch.exemplars(), watch.span_ids()) == ([{}], [], [])
+
+
+def test_a_line_tells_route_method_status_and_time_and_no_more(told: Told):
+    """Nothing of body, query or headers, and the path only where it is known."""
+    watch = Watch(traced=False)
+    watch.client.post("/200?secret=query", content=b"secret body", headers={"authorization": "secret header"})
+    watch.client.get("/secret/path")
+    watch.recorder.tell()
+    lines = told()
+    assert "secret" not in json.dumps(lines)
+    assert all(line.pop("timestamp") for line in lines)
+    common = {"level": "info", "logger": "calsvc.http", "message": "request", "duration_ms": 250.0}
+    assert lines == [
+        common | {"http.request.method": "POST", "http.route": "/200", "http.response.status_code": 200},
+        common | {"http.request.method": "GET", "http.route": "", "http.response.status_code": 200},
+    ]
+
+
+def test_a_span_has_the_path_and_nothing_of_body_or_headers():
+    """A query may hold what nobody should read."""
+    watch = Watch()
+    watch.client.post("/200?secret=query", content=b"secret body", headers={"authorization": "secret header"})
+    watch.recorder.tell()
+    (span,) = watch.exporter.get_finished_spans()
+    assert "secret" not in span.to_json()
+    assert dict(span.attributes or {})["url.path"] == "/200"
+
+
+def test_a_line_is_dated_when_its_request_ended(caplog: pytest.LogCaptureFixture):
+    """Not when it is told of."""
+    watch = Watch()
+    before = time.time()
+    watch.client.get("/200")
+    after = time.time()
+    watch.recorder.tell()
+    (record,) = [record for record in caplog.records if record.name == "calsvc.http"]
+    assert before <= record.created <= after

@@ -72,7 +72,12 @@ check:
     {{ python }} -m mypy
     {{ python }} -m pytest -q tests/docs
 
-# Measure memory and start-up (docs/performance.md)
+# Measure what each part costs, in five minutes, or some of it: just bench ladder scorer (docs/performance.md)
 [group('develop')]
 bench *args:
     @{{ python }} -m tests.bench "$@"
+
+# Measure known model servers beside calsvc, each in a venv of its own in data/peers: just bench-peers --only mlserver
+[group('develop')]
+bench-peers *args:
+    @{{ python }} -m tests.bench.peers "$@"

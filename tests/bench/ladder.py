@@ -1,0 +1,160 @@
+"""What each part of the service costs: requests a second and CPU microseconds, from a bare echo up to everything on."""
+
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from msgspec import Struct
+
+from calsvc.settings import Settings
+from tests.bench import part
+from tests.bench.asking import collects, counts
+from tests.bench.figures import shown, table
+from tests.bench.load import Plan, Void, Window
+from tests.bench.measure import Figures, figures, in_turns, loaded, remarks
+from tests.bench.processes import Cores, Program, serving, two_cores
+from tests.bench.rungs import LADDER, RATIO, Rung, program
+from tests.bench.sink import Counts
+from tests.bench.workouts import FIRST_ID, rows, templates
+
+CONNECTIONS: Final = 16
+IDS_PER_RUN: Final = 10_000_000
+SPANS_TOLERATED: Final = 0.05
+"""How far the share of requests that arrived as spans may be from the one asked for, relative to it, beside chance."""
+
+
+class Arrived(Struct):
+    """What the collector had of one rung at the end, and the requests it was made of."""
+
+    rung: str
+    requests: int
+    spans: int
+    profiles: int | None = None
+    """None where none were to come"""
+
+    @property
+    def share(self) -> float:
+        """Spans for each request."""
+        return self.spans / self.requests
+
+
+class Ladder(Struct):
+    """The result."""
+
+    rounds: int
+    seconds: float
+    connections: int
+    cores: Cores
+    rungs: list[Figures]
+    arrived: list[Arrived]
+
+
+def measure(options: part.Options) -> Ladder:
+    """Run every rung in every round.
+
+    Raises:
+        Void: a request was not answered with 200, or spans or profiles did not arrive.
+    """
+    rungs = [rung for rung in LADDER if not options.only or rung.slug in options.only]
+    cores = two_cores()
+    with TemporaryDirectory() as name, serving(_collector(), Path(name), cores.generator) as collector:
+        windows = _windows(rungs, options, cores, collector.port, Path(name))
+        arrived = _arrived(rungs, windows, counts(collector.port))
+    demand_spans(arrived)
+    return Ladder(options.rounds, options.seconds, CONNECTIONS, cores, figures(windows), arrived)
+
+
+def _collector() -> Program:
+    return Program(("tests.bench.sink",), {}, collects)
+
+
+def _windows(
+    rungs: Sequence[Rung], options: part.Options, cores: Cores, collector: int, folder: Path
+) -> dict[str, list[Window]]:
+    requests, model = templates(rows()), Settings.from_env(os.environ).bundle_path
+    with ExitStack() as stack:
+        servers = {
+            rung.name: stack.enter_context(serving(program(rung, collector, model), folder, cores.server))
+            for rung in rungs
+        }
+
+        def run(name: str, turn: int) -> Window:
+            plan = Plan(
+                port=servers[name].port,
+                pid=servers[name].pid,
+                templates=requests,
+                connections=CONNECTIONS,
+                warmup=options.warmup,
+                seconds=options.seconds,
+                first_id=FIRST_ID + turn * IDS_PER_RUN,
+            )
+            return loaded(plan, cores.generator)
+
+        return in_turns(servers, options.rounds, run, part.say)
+
+
+def _arrived(rungs: Sequence[Rung], windows: Mapping[str, Sequence[Window]], counted: Counts) -> list[Arrived]:
+    return [
+        Arrived(
+            rung=rung.name,
+            requests=sum(window.total for window in windows[rung.name]),
+            spans=counted[rung.traces_path].spans if rung.traces_path in counted else 0,
+            profiles=_profiles(rung, counted) if rung.profiled else None,
+        )
+        for rung in rungs
+        if rung.traced
+    ]
+
+
+def _profiles(rung: Rung, counted: Counts) -> int:
+    own = {path: count for path, count in counted.items() if path.startswith(f"/{rung.slug}/")}
+    return sum(count.requests for path, count in own.items() if path != rung.traces_path)
+
+
+def demand_spans(arrived: Sequence[Arrived]) -> None:
+    """Raise `Void` where spans were lost: what was dropped cost nothing, and the figure flatters."""
+    for each in arrived:
+        chance = 6 * math.sqrt(RATIO * (1 - RATIO) / each.requests)
+        if abs(each.share - RATIO) > RATIO * SPANS_TOLERATED + chance:
+            raise Void(f"{each.rung}: {each.share:.2%} of the requests arrived as spans, expected {RATIO:.0%}")
+
+
+def markdown(ladder: Ladder) -> str:
+    """Return the table and what to know about it."""
+    rows_ = [
+        [
+            each.name,
+            shown(each.requests_per_second, ",.0f"),
+            shown(each.cpu_us, ".1f") if each.cpu_us else "",
+            shown(each.share, ".0%"),
+            f"{each.added_us.median:+.1f}" if each.added_us else "",
+        ]
+        for each in ladder.rungs
+    ]
+    header = ["server", "requests/s", "CPU us a request", "share of the bare echo", "CPU us added"]
+    notes = [
+        f"Medians of {ladder.rounds} interleaved rounds of {ladder.seconds:g} s (lowest..highest), "
+        f"{ladder.connections} connections, one record a request, none twice. {ladder.cores} "
+        "Shares are taken within a round.",
+        *(remarks(ladder.rungs) if ladder.cores.server is not None else []),
+        *(f"{each.rung}: {_what_arrived(each)}" for each in ladder.arrived),
+    ]
+    return "\n\n".join([table(header, rows_), *notes])
+
+
+def _what_arrived(each: Arrived) -> str:
+    spans = f"{each.spans:,} spans of {each.requests:,} requests ({each.share:.1%}) had arrived"
+    if each.profiles is None:
+        return f"{spans}."
+    if each.profiles == 0:
+        return f"{spans}, but no profile: nothing was profiled, and the figure is that of the rung before."
+    return f"{spans}, and {each.profiles:,} profiles."
+
+
+if __name__ == "__main__":
+    sys.exit(part.main("ladder", measure, markdown, Void))

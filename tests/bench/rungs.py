@@ -1,0 +1,60 @@
+"""The rungs of the ladder: a bare echo, then the service with one part more on each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.bench.asking import predicts
+from tests.bench.processes import Program
+from tests.bench.sink import TRACES
+
+PARTIAL: Final = "tests.bench.partial"
+RATIO: Final = 0.1
+SAMPLED: Final = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": str(RATIO)}
+UNSAMPLED: Final = {"OTEL_TRACES_SAMPLER": "always_off"}
+SERVICE: Final = {"CALSVC_DRAIN_DELAY": "0", "CALSVC_HANDOUT_DIR": "no handout: the bundle is served as it is"}
+
+
+class Rung(NamedTuple):
+    """One server. `traced` and `profiled`: to the collector of the measurement."""
+
+    name: str
+    module: tuple[str, ...]
+    environ: Mapping[str, str] = {}
+    traced: bool = False
+    profiled: bool = False
+
+    @property
+    def slug(self) -> str:
+        """The name as a piece of a URL."""
+        return "".join(each for each in self.name if each.isalnum())
+
+    @property
+    def traces_path(self) -> str:
+        """Where the collector finds this rung's spans."""
+        return f"/{self.slug}{TRACES}"
+
+
+LADDER: Final = (
+    Rung("bare echo", ("tests.bench.echo",)),
+    Rung("+ schema", (PARTIAL, "scoring", "store", "metrics", "logs"), UNSAMPLED),
+    Rung("+ scoring", (PARTIAL, "store", "metrics", "logs"), UNSAMPLED),
+    Rung("+ store", (PARTIAL, "metrics", "logs"), UNSAMPLED),
+    Rung("+ metrics", ("calsvc",), UNSAMPLED),
+    Rung("+ traces, 10 %", (PARTIAL, "logs"), SAMPLED, traced=True),
+    Rung("+ logs", ("calsvc",), SAMPLED, traced=True),
+    Rung("+ profiling", ("calsvc",), SAMPLED, traced=True, profiled=True),
+)
+
+
+def program(rung: Rung, collector: int, model: Path | None = None) -> Program:
+    """Return how to run a rung that sends what it has to the collector's port. `model`: the bundle, if another."""
+    environ = {**SERVICE, **rung.environ}
+    if model is not None:
+        environ["CALSVC_MODEL"] = str(model.resolve())
+    base = f"http://127.0.0.1:{collector}/{rung.slug}"
+    if rung.traced:
+        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = base
+    if rung.profiled:
+        environ["PYROSCOPE_SERVER_ADDRESS"] = base
+    return Program(rung.module, environ, predicts)

@@ -74,8 +74,13 @@ class Doorman:
 def is_whole(data: bytes) -> bool:
     """Tell whether `data` is one plain request with a body of announced length, no more and no less."""
     head = data[: data.find(END_OF_HEAD) + len(END_OF_HEAD)].lower()
-    name = head.find(b"\r\ncontent-length:")
-    if name < 0 or b"\r\nconnection:" in head or b"\r\nexpect:" in head:
+    if _header(head, b"connection") not in {b"", b"keep-alive"} or b"\r\nexpect:" in head:
         return False
-    length = head[name + 17 : head.find(b"\r\n", name + 17)].strip()
+    length = _header(head, b"content-length")
     return length.isdigit() and len(head) + int(length) == len(data)
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    """Return the value of a header in a lower-case head, empty where there is none."""
+    at = head.find(b"\r\n" + name + b":")
+    return head[at + len(name) + 3 : head.find(b"\r\n", at + 2)].strip() if at >= 0 else b""

@@ -293,6 +293,7 @@ def test_http_1_0_gets_its_whole_answer_before_the_connection_closes(bundle: Pat
         (post() + b"G", False),
         (post()[:40], False),
         (post(more="Connection: close\r\n"), False),
+        (post(more="Connection: Keep-Alive\r\n"), True),
         (post(more="Expect: 100-continue\r\n"), False),
         (post().replace(b"Content-Length: ", b"Transfer-Encoding: chunked\r\nX: "), False),
         (post().replace(b"Content-Length: ", b"content-length:"), True),

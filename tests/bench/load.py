@@ -25,6 +25,7 @@ PATIENCE: Final = 10.0
 """Seconds that the first connections, and the last answers, may take."""
 LONGEST_HEAD: Final = 65536
 _OK: Final = re.compile(rb"HTTP/1\.[01] 200 ")
+_OK_OR_REFUSED: Final = re.compile(rb"HTTP/1\.[01] (200|503) ")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _LENGTH_OF_UVICORN: Final = b"\r\ncontent-length: "
 
@@ -42,6 +43,8 @@ class Plan(Struct, kw_only=True):
     first_id: int = FIRST_ID
     different_ids: int = 0
     """how many ids are used in turn; 0: none twice"""
+    refusable: bool = False
+    """whether a 503 is an answer too; it is asked again at once"""
     limit: int = 0
     """requests after which the run ends, where its time has not come yet; 0: none"""
 
@@ -55,6 +58,8 @@ class Window(Struct, kw_only=True):
     """answers of the whole run, before and after the window too"""
     server_cpu: float | None
     generator_cpu: float
+    refused: int = 0
+    """answers of 503 in the window, where the plan allows them; not among the requests"""
 
 
 class Void(Exception):
@@ -71,16 +76,16 @@ def requests(plan: Plan) -> Iterator[bytes]:
     return itertools.islice(made, plan.limit) if plan.limit else made
 
 
-def missing(data: bytes) -> int | None:
+def missing(data: bytes, accepted: re.Pattern[bytes] = _OK) -> int | None:
     """Return how many bytes the answer that begins with `data` lacks; None while its head is not complete.
 
     Raises:
-        Void: it is not a 200, or does not say how long it is.
+        Void: it is not a 200 (or what else is accepted), or does not say how long it is.
     """
     end = data.find(b"\r\n\r\n")
     if end < 0 and len(data) < LONGEST_HEAD:
         return None
-    if end < 0 or not _OK.match(data):
+    if end < 0 or not accepted.match(data):
         raise Void(f"answered: {data[:1000].decode(errors='replace')}")
     at = data.find(_LENGTH_OF_UVICORN, 0, end + 2)
     if at >= 0:
@@ -98,6 +103,8 @@ class _Load:
     def __init__(self, plan: Plan) -> None:
         self.requests = requests(plan)
         self.answered = 0
+        self.refused = 0
+        self.accepted = _OK_OR_REFUSED if plan.refusable else _OK
         self.running = True
         self.open = 0
         self.over = asyncio.get_running_loop().create_future()
@@ -122,6 +129,7 @@ class _Connection(asyncio.Protocol):
         self._requests = load.requests
         self._missing = 0
         self._head = b""
+        self._refused = False
         self._done = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -137,13 +145,14 @@ class _Connection(asyncio.Protocol):
             self._missing -= len(data)
         else:
             try:
-                lacking = missing(self._head + data)
+                lacking = missing(self._head + data, self._load.accepted)
             except Void as void:
                 self._load.void(str(void))
                 return
             if lacking is None:
                 self._head += data
                 return
+            self._refused = not _OK.match(self._head + data)
             self._head, self._missing = b"", lacking
         if self._missing == 0:
             self._next()
@@ -152,7 +161,10 @@ class _Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         load = self._load
-        load.answered += 1
+        if self._refused:
+            load.refused += 1
+        else:
+            load.answered += 1
         request = next(self._requests, None) if load.running else None
         if request is None:
             self._done = True
@@ -179,9 +191,10 @@ async def drive(plan: Plan) -> Window:
         for _ in range(plan.connections):
             await loop.create_connection(lambda: _Connection(load), "127.0.0.1", plan.port)
     await _pause(load, plan.warmup)
-    start = _reading(load.answered, plan.pid)
+    start, refused = _reading(load.answered, plan.pid), load.refused
     await _pause(load, plan.seconds)
     window = _between(start, _reading(load.answered, plan.pid))
+    window.refused = load.refused - refused
     load.running = False
     try:
         await asyncio.wait_for(load.over, PATIENCE)

@@ -324,8 +324,8 @@ def test_a_feedbacks_span_links_to_the_predictions(bundle: Path):
     assert predicted.context.trace_id != learned.context.trace_id
 
 
-def test_a_truth_that_comes_again_links_to_the_same_prediction(bundle: Path):
-    """A duplicate is of the prediction too; a conflict and an unknown id link to nothing."""
+def test_only_the_truth_that_is_charged_links_to_its_prediction(bundle: Path):
+    """A duplicate, a conflict and an unknown id judge nothing, and link to nothing."""
 
     def ask(client: TestClient) -> None:
         predict(client)
@@ -334,7 +334,7 @@ def test_a_truth_that_comes_again_links_to_the_same_prediction(bundle: Path):
 
     predicted, *learned = spans_of(bundle, ask, sampler="always_on")
     made = predicted.context.span_id
-    assert [[link.context.span_id for link in span.links] for span in learned] == [[made], [made], [], []]
+    assert [[link.context.span_id for link in span.links] for span in learned] == [[made], [], [], []]
     assert [span.status.status_code for span in learned] == [StatusCode.UNSET] * 4
 
 

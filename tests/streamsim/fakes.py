@@ -31,6 +31,7 @@ class CountingService:
         self.statuses: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.traceparents: list[str] = []
+        self.feedback_traceparents: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.gate: Callable[[str, int], Awaitable[web.Response | None]] = _open
         self._news = anyio.Event()
@@ -59,6 +60,7 @@ class CountingService:
         """Join a truth as the contract says."""
         body = await request.json()
         self.requests["feedback"] += 1
+        self.feedback_traceparents.append(request.headers["traceparent"])
         self._told()
         if (other := await self.gate("feedback", self.requests["feedback"])) is not None:
             return other

@@ -37,7 +37,7 @@ async def test_a_record_and_its_truth_are_both_traced_or_neither_is(service: Cou
     async with open_client(service.url, 5) as client:
         for number in range(200):
             await client.feedback(str(number), 7.5)
-            asked.append(service.traceparents[-1].endswith("-01"))
+            asked.append(service.feedback_traceparents[-1].endswith("-01"))
     assert asked == [is_traced(str(number)) for number in range(200)]
     assert 5 <= sum(asked) <= 40
 

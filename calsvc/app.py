@@ -21,6 +21,7 @@ from calsvc.admission import Doorman
 from calsvc.direct import Direct
 from calsvc.endpoints import CALLS, QUIET, ROUTES, State
 from calsvc.loading import ModelSource
+from calsvc.protocol import Outbox
 from calsvc.schema import Problem
 from calsvc.service import Service
 from observability.asgi import Observed, Recorder, Watched
@@ -66,7 +67,7 @@ def create_app(service: Service, source: ModelSource) -> ASGIApp:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_keep_model, service, source)
             tasks.start_soon(_keep_house, service, recorder)
-            yield {"service": service, "doorman": _doorman(service)}
+            yield {"service": service, "doorman": _doorman(service), "outbox": Outbox()}
             tasks.cancel_scope.cancel()
         recorder.tell()
         service.count()

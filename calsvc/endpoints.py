@@ -15,6 +15,7 @@ from calsvc.feedback.store import SpanRef
 from calsvc.info import describe
 from calsvc.lifecycle import Phase
 from calsvc.openapi import document
+from calsvc.protocol import Outbox
 from calsvc.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
 from calsvc.service import Service
 from observability.tracing import RequestSpan
@@ -25,6 +26,7 @@ class State(TypedDict):
 
     service: Service
     doorman: Doorman
+    outbox: Outbox
 
 
 class Reply(NamedTuple):

@@ -23,7 +23,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, with a transport that writes at the end of a round of the event loop."""
-        super().connection_made(Held(transport, self.loop))  # type: ignore[arg-type]
+        outbox: Outbox = self.app_state["outbox"]
+        super().connection_made(Held(transport, outbox, self.loop))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         """Refuse a request, or parse it."""
@@ -64,22 +65,41 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
 
-class Held:
-    """A transport that writes once in a round of the event loop, after all requests of the round were worked on.
+class Outbox:
+    """What the connections of one event loop have written in this round of it; sent when its requests are worked on.
 
     Head and body of an answer leave in one system call and one packet instead of two. And the answers to requests that
     came together leave together, so that a client that sleeps in between is woken once: waking it is this side's work.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
+        self._waiting: list[Held] = []
+
+    def add(self, held: "Held", loop: asyncio.AbstractEventLoop) -> None:
+        """Let a transport flush at the end of this round."""
+        if not self._waiting:
+            loop.call_soon(self._flush)
+        self._waiting.append(held)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for held in waiting:
+            held.flush()
+
+
+class Held:
+    """A transport that writes when its outbox says so, or when it closes."""
+
+    def __init__(self, transport: asyncio.Transport, outbox: Outbox, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self._outbox = outbox
         self._loop = loop
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
         """Send `data` at the end of this round."""
         if not self._parts:
-            self._loop.call_soon(self.flush)
+            self._outbox.add(self, self._loop)
         self._parts.append(data)
 
     def flush(self) -> None:

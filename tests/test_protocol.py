@@ -18,7 +18,7 @@ from calsvc.admission import Admission, Doorman, is_whole
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
-from calsvc.protocol import Held
+from calsvc.protocol import Held, Outbox
 from calsvc.server import uvicorn_config
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
@@ -333,7 +333,7 @@ def test_what_is_written_in_one_round_leaves_in_one_piece():
 
     async def play() -> None:
         transport = Transport()
-        held = Held(transport, asyncio.get_running_loop())  # type: ignore[arg-type]
+        held = Held(transport, Outbox(), asyncio.get_running_loop())  # type: ignore[arg-type]
         held.write(b"head ")
         held.write(b"body")
         assert transport.written == []

@@ -15,7 +15,6 @@ from streamsim.display import screen_for, show_summary
 from streamsim.errors import OutputError, SimulatorError
 from streamsim.run import Plan, run
 from streamsim.source import load
-from streamsim.stress import stress
 from streamsim.summary import COULD_NOT_RUN, MET, Summary, Verdict, as_json, judge
 
 
@@ -28,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
 
             return demo(options.duration, options.url)
         if options.command == "stress":
+            from streamsim.stress import stress  # noqa: PLC0415  the same
+
             _raise_file_limit()
             return stress(options)
         return stream(options)

@@ -24,6 +24,7 @@ from calsvc.loading import ModelSource
 from calsvc.protocol import Outbox
 from calsvc.schema import Problem
 from calsvc.service import Service
+from calsvc.web.routes import Page
 from observability.asgi import Observed, Recorder, Watched
 from observability.logs import flush_logs
 from observability.tracing import caller_of, current_ids
@@ -64,10 +65,12 @@ def create_app(service: Service, source: ModelSource) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        page = Page(service, time.time)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_keep_model, service, source)
             tasks.start_soon(_keep_house, service, recorder)
-            yield {"service": service, "doorman": _doorman(service), "outbox": Outbox()}
+            tasks.start_soon(page.sampler.run)
+            yield {"service": service, "doorman": _doorman(service), "outbox": Outbox(), "page": page}
             tasks.cancel_scope.cancel()
         recorder.tell()
         service.count()

@@ -14,8 +14,10 @@ from calsvc.metering import Meters
 from calsvc.schema import Feedback, RecordId, Workout
 from calsvc.serving import ServingModel
 from calsvc.settings import Settings
+from calsvc.steps import joined, scored
 from observability.profiles import Profiles
 from observability.telemetry import Telemetry
+from observability.tracing import RequestSpan
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ SHADOWS_AT_ONCE: Final = 8
 """Records that the challenger may be scoring at the same time; more are left out."""
 SHADOW_LOOP_LAG: Final = 0.05
 """Seconds by which the event loop may be late before the challenger is left out."""
+TRAINING_FIGURE: Final = "valid_rmsle"
+"""What a handout's train.py calls the RMSLE on rows it held back."""
 UNCOUNTED: Final = 64
 """Answers that are counted at once: few enough for a pause of a tenth of a millisecond."""
 
@@ -67,12 +71,14 @@ class Service:
             self.profiles.model(model.series.model_version)
             self.previous_version = replaced.series.model_version if replaced else self.previous_version
             self.lifecycle.ready()
+        self._compare(model, replaced)
         if replaced is not None:
             await replaced.retire()
 
     async def remove_challenger(self) -> None:
         """Shadow no more."""
         challenger, self.challenger = self.challenger, None
+        self._compare(None, challenger)
         if challenger is not None:
             await challenger.retire()
 
@@ -89,11 +95,12 @@ class Service:
             raise NotReady(f"the service is {self.lifecycle.phase.value}")
         return self.champion
 
-    async def predict(self, model: ServingModel, workout: Workout, span: SpanRef | None) -> Answer:
+    async def predict(self, model: ServingModel, workout: Workout, span: RequestSpan | None) -> Answer:
         """Score a workout and remember the prediction. It counts only when it was sent: see `answered`."""
-        kcal = await model.score(workout)
+        kcal = await (model.score(workout) if span is None else scored(model, workout, span))
         made_at = self.clock()
-        await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, span))
+        made_in = SpanRef(span.trace_id, span.span_id) if span is not None else None
+        await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, made_in))
         return Answer(workout.id, kcal, made_at, model.series)
 
     def answered(self, workout: Workout, answer: Answer) -> Awaitable[None] | None:
@@ -113,7 +120,7 @@ class Service:
             self.scoreboard.predicted(answer.series, answer.kcal, answer.made_at)
             self.meters.predicted(answer.series, answer.kcal)
 
-    async def learn(self, feedback: Feedback) -> tuple[Status, SpanRef | None]:
+    async def learn(self, feedback: Feedback, span: RequestSpan | None = None) -> tuple[Status, SpanRef | None]:
         """Join a truth, charge the prediction the first time; return the outcome and the span of what was charged.
 
         Raises:
@@ -121,8 +128,9 @@ class Service:
         """
         self.serving_model()
         now = self.clock()
+        joining = self.store.join(feedback.id, feedback.Calories, now)
         try:
-            status, prediction = await self.store.join(feedback.id, feedback.Calories, now)
+            status, prediction = await (joining if span is None else joined(joining, span))
         except UnknownId:
             self.meters.joined("unknown")
             raise
@@ -144,6 +152,14 @@ class Service:
             challenger = self.scoreboard.judged(shadow.series, shadow.kcal, made_at, true_kcal, now)
             pair = Pair(prediction.series.model_version, shadow.series.model_version)
             self.scoreboard.compared(pair, champion, challenger)
+
+    def _compare(self, model: ServingModel | None, replaced: ServingModel | None) -> None:
+        """Show what training measured of `model`, and no more what it measured of the one before."""
+        if replaced is not None:
+            self.meters.training_rmsle.pop(replaced.series, None)
+        figure = model.bundle.manifest.training_metrics.get(TRAINING_FIGURE) if model is not None else None
+        if model is not None and figure is not None:
+            self.meters.training_rmsle[model.series] = figure
 
     async def _shadow(self, challenger: ServingModel, workout: Workout, answer: Answer) -> None:
         if challenger.in_use >= SHADOWS_AT_ONCE or self.meters.event_loop_lag > SHADOW_LOOP_LAG:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from calsvc.errors import SettingsError
-from observability.sampling import Collector, Sampling
+from observability.sampling import Collector, Sampling, http_url, otlp_headers, spans_url
 
 Parser = Callable[[str], Any]
 
@@ -69,19 +69,6 @@ def _sampler(text: str) -> str:
     if text.removeprefix("parentbased_") not in _SAMPLERS:
         raise _Rejected
     return text
-
-
-def _http_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+\S*", text):
-        raise _Rejected
-    return text
-
-
-def _headers(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    if not all(name.strip() and equals for name, equals, _ in pairs):
-        raise _Rejected
-    return tuple((name.strip(), unquote(value.strip())) for name, _, value in pairs)
 
 
 def _flag(text: str) -> bool:
@@ -184,17 +171,17 @@ class Settings:
         "CALSVC_DRAIN_DELAY", 2.0, _number(float, 0, 600), "seconds, 0..600", "serving on after SIGTERM, not ready"
     )
     otlp_endpoint: str = _setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", "", _http_url, "http://... or https://...", "collector that takes OTLP over HTTP"
+        "OTEL_EXPORTER_OTLP_ENDPOINT", "", http_url, "http://... or https://...", "collector that takes OTLP over HTTP"
     )
     otlp_traces_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         "",
-        _http_url,
+        http_url,
         "http://... or https://..., with its path",
         "the same for spans alone",
     )
     otlp_headers: tuple[tuple[str, str], ...] = _secret(
-        "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), _headers, "NAME=VALUE,NAME=VALUE"
+        "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), otlp_headers, "NAME=VALUE,NAME=VALUE"
     )
     otel_disabled: bool = _setting("OTEL_SDK_DISABLED", False, _flag, "true or false", "true: no spans leave")
     sampler: str = _setting(
@@ -211,7 +198,7 @@ class Settings:
     @property
     def collector(self) -> Collector | None:
         """Where spans go; None where none leave the process."""
-        url = self.otlp_traces_endpoint or (self.otlp_endpoint and f"{self.otlp_endpoint.rstrip('/')}/v1/traces")
+        url = spans_url(self.otlp_endpoint, self.otlp_traces_endpoint)
         return Collector(url, dict(self.otlp_headers)) if url and not self.otel_disabled else None
 
     profiles_address: str = _setting(

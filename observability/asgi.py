@@ -1,6 +1,10 @@
-"""What every request leaves behind: its duration, and where it was drawn, a span, an exemplar and a log line."""
+"""What every request leaves behind: its duration, and where it was drawn, a span, an exemplar and a log line.
+
+So does one that fails or is slow, drawn or not: what it was can be said when it has ended, but not what was done in it.
+"""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection
 from http import HTTPStatus
@@ -10,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.histogram import Distribution, Histogram
 from observability.logs import fields_of
-from observability.sampling import Sampling, is_drawn
+from observability.sampling import SLOW, Sampling, is_drawn
 from observability.tracing import METHODS, OTHER, HttpRequest, RequestSpan, RequestSpans
 
 NOTED: Final = 64
@@ -63,6 +67,8 @@ class Recorder:
         self.clock = watched.clock
         self.sampling = watched.sampling
         self.spans = watched.spans
+        self.slow = SLOW if watched.sampling.ratio else math.inf
+        """Seconds from which a request is told of although it was not drawn."""
         self.quiet = frozenset(watched.quiet)
         self._duration = watched.duration
         self._routes = frozenset(watched.routes)
@@ -80,6 +86,12 @@ class Recorder:
         if key[:2] == (route, method):  # what anybody may invent is not kept
             self._distributions[key] = found
         return found
+
+    def span_of_the_past(self, scope: Scope, seconds: float) -> RequestSpan | None:
+        """Begin the span of a request that has taken `seconds` and was not drawn; None where that was never wanted."""
+        if self.spans is None or not self.sampling.ratio:
+            return None
+        return self.spans.begin(scope["headers"], int(seconds * 1e9))
 
     def note(self, request: "Request", seconds: float) -> None:
         """Keep what is to be told of a request, later, or now, when there is much or it has failed."""
@@ -127,10 +139,13 @@ class Request:
         """Record what became of it."""
         recorder = self._recorder
         seconds = recorder.clock() - self._started
+        told = self._drawn or seconds >= recorder.slow or is_fault(self.status)
+        if told and self.span is None:
+            self.span = recorder.span_of_the_past(self.scope, seconds)
         recorder.duration(self.scope, self.status).observe(seconds, self.span)
         if self.span is not None:
             self.span.end()
-        if self._drawn or is_fault(self.status):
+        if told:
             recorder.note(self, seconds)
 
 

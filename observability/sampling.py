@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 Headers = Iterable[tuple[bytes, bytes]]
 TRACEPARENT: Final = re.compile(
@@ -16,6 +17,8 @@ TRACEPARENT: Final = re.compile(
     rb"-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<span>(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(-.*)?[ \t]*"
 )
 """A caller's place in its trace, as W3C Trace Context writes it."""
+SLOW: Final = 0.05
+"""Seconds from which a request leaves a span when it has ended, although it was not drawn; so does one that fails."""
 _LOW_64_BITS: Final = 2**64 - 1
 
 
@@ -27,8 +30,28 @@ class Collector(NamedTuple):
     timeout: float = 10.0
 
 
+def http_url(text: str) -> str:
+    """Return an address of a collector as it is, or raise ValueError."""
+    if not re.fullmatch(r"https?://[^\s/]+\S*", text):
+        raise ValueError(text)
+    return text
+
+
+def otlp_headers(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse `NAME=VALUE,NAME=VALUE`, values percent-encoded, or raise ValueError."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise ValueError(text)
+    return tuple((name.strip(), unquote(value.strip())) for name, _, value in pairs)
+
+
+def spans_url(endpoint: str, traces_endpoint: str) -> str:
+    """Return where spans go: the address for them alone, else that for all signals; empty without either."""
+    return traces_endpoint or (endpoint and f"{endpoint.rstrip('/')}/v1/traces")
+
+
 class Sampling(NamedTuple):
-    """Which requests are traced. `ratio`: share of those that no caller has decided about.
+    """Which requests are traced. `ratio`: share of those that no caller has decided about; 0: only those of callers.
 
     `parent_based`: the decision of a caller that sent a `traceparent` is followed, whatever the ratio.
     """

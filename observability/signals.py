@@ -1,6 +1,6 @@
-"""Every metric of the project, declared once: here a name is born, elsewhere it is only used.
+"""Every metric and span of the project, declared once: here a name is born, elsewhere it is only used.
 
-`python -m observability.signals` prints the table of docs/metrics.md.
+`python -m observability.signals` prints the tables of docs/metrics.md and docs/traces.md.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -29,6 +29,17 @@ class Metric(NamedTuple):
     help: str
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+
+
+class Span(NamedTuple):
+    """One kind of span. In `name`, what stands in braces is taken from the span's attributes."""
+
+    name: str
+    kind: Literal["server", "client", "internal"]
+    owner: Literal["calsvc", "streamsim"]
+    help: str
+    attributes: tuple[str, ...]
+    """Those of every such span, then, behind a `?`, those that only some have."""
 
 
 REQUEST_DURATION: Final = Metric(
@@ -201,6 +212,22 @@ MODEL_INFO: Final = Metric(
     "Always 1: which model serves.",
     ("model_version", "engine", "run_id", "git_sha"),
 )
+TRAINING_RMSLE: Final = Metric(
+    "calsvc.model.training_rmsle",
+    "calsvc_model_training_rmsle",
+    "gauge",
+    "1",
+    "RMSLE that training measured on rows it had held back, to compare with; absent where it told none.",
+    ("model_version", "role"),
+)
+SPANS_DROPPED: Final = Metric(
+    "calsvc.spans_dropped",
+    "calsvc_spans_dropped_total",
+    "counter",
+    "{span}",
+    "Spans that were lost. undelivered: no collector took them. overflow: too many waited for one.",
+    ("reason",),
+)
 EVENT_LOOP_LAG: Final = Metric(
     "calsvc.event_loop.lag",
     "calsvc_event_loop_lag_seconds",
@@ -214,8 +241,45 @@ METRICS: Final = (
     *(QUALITY_MATCHED, QUALITY_SQUARED_LOG_ERROR, QUALITY_ABSOLUTE_ERROR),
     *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED),
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
-    *(SHADOW, MODEL_CHECKS, MODEL_INFO, EVENT_LOOP_LAG),
+    *(SHADOW, MODEL_CHECKS, MODEL_INFO, TRAINING_RMSLE, SPANS_DROPPED, EVENT_LOOP_LAG),
 )
+
+REQUEST: Final = Span(
+    "{http.request.method} {http.route}",
+    "server",
+    "calsvc",
+    "One request, from its arrival to the end of its answer. That of a feedback links to that of the prediction.",
+    (
+        *("http.request.method", "url.scheme", "url.path", "http.response.status_code"),
+        *("?http.route", "?http.request.method_original", "?error.type"),
+    ),
+)
+SCORE: Final = Span(
+    "score",
+    "internal",
+    "calsvc",
+    "The model's work on one record: features and trees.",
+    ("model_version", "engine", "?error.type"),
+)
+JOIN: Final = Span(
+    "join",
+    "internal",
+    "calsvc",
+    "Looking for the prediction that a truth belongs to. outcome: matched, duplicate, conflict, unknown.",
+    ("?outcome", "?error.type"),
+)
+CALL: Final = Span(
+    "{http.request.method} {url.template}",
+    "client",
+    "streamsim",
+    "One request of the simulator, with its repetition on a fresh connection, where there was one.",
+    (
+        *("http.request.method", "server.address", "server.port", "url.full", "url.template"),
+        *("?http.response.status_code", "?http.request.resend_count", "?error.type"),
+    ),
+)
+
+SPANS: Final = (REQUEST, SCORE, JOIN, CALL)
 
 
 def create_histogram(registry: CollectorRegistry, metric: Metric) -> Histogram:
@@ -245,5 +309,16 @@ def markdown_table() -> str:
     return "\n".join(rows)
 
 
+def spans_table() -> str:
+    """Return the spans as the Markdown table of docs/traces.md."""
+    rows = ["| span | kind | of | attributes | meaning |", "|---|---|---|---|---|"]
+    for span in SPANS:
+        always = ", ".join(f"`{name}`" for name in span.attributes if not name.startswith("?"))
+        sometimes = ", ".join(f"`{name[1:]}`" for name in span.attributes if name.startswith("?"))
+        attributes = "; sometimes ".join(filter(None, (always, sometimes)))
+        rows.append(f"| `{span.name}` | {span.kind} | {span.owner} | {attributes} | {span.help} |")
+    return "\n".join(rows)
+
+
 if __name__ == "__main__":
-    print(markdown_table())
+    print(markdown_table(), spans_table(), sep="\n\n")

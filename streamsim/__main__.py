@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import resource
 import sys
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ import anyio
 from rich.console import Console
 
 from streamsim.cli import make_plan, parser, resume_command, wants_records
+from streamsim.clocks import Clocks
 from streamsim.display import screen_for, show_summary
 from streamsim.errors import OutputError, SimulatorError
 from streamsim.run import Plan, run
 from streamsim.source import load
 from streamsim.summary import COULD_NOT_RUN, MET, Summary, Verdict, as_json, judge
+from streamsim.telemetry import spans
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +57,8 @@ def stream(options: argparse.Namespace) -> int:
     plan = make_plan(options, rows)
     _raise_file_limit()
     console = Console()
-    summary = anyio.run(run, plan, screen_for(console), backend_options={"use_uvloop": True})
+    with spans(os.environ, plan.url) as calls:
+        summary = anyio.run(run, plan, screen_for(console), Clocks(), None, calls, backend_options={"use_uvloop": True})
     verdict = judge(summary, options.max_errors)
     show_summary(console, summary)
     _tell_owed(console, plan, summary)

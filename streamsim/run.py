@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from streamsim.arrivals import Schedule, next_burst, offsets, rate_at
-from streamsim.client import Answer, Cause, Client, open_client
+from streamsim.client import Answer, Calls, Cause, Client, open_client
 from streamsim.clocks import Clocks
 from streamsim.feedback import FeedbackScheduler
 from streamsim.journal import Journal, Owed, open_journal
@@ -63,17 +63,19 @@ async def run(
     screen: Screen,
     clocks: Clocks = Clocks(),  # noqa: B008  immutable
     tally: Tally | None = None,
+    calls: Calls | None = None,
 ) -> Summary:
     """Do one run, until all is settled, nothing more can be delivered, or SIGINT or SIGTERM ends it.
 
-    A caller that wants the whole distributions or a timeline hands in a fresh `tally` of its own.
+    A caller that wants the whole distributions or a timeline hands in a fresh `tally` of its own. `calls` is told of
+    every request.
 
     Raises:
         JournalError: the journal is locked or not usable.
         OutputError: the record cannot be written.
     """
     with open_journal(plan.journal) as journal, open_record(plan.record, append=plan.resume) as recorder:
-        async with open_client(plan.url, plan.timeout) as client:
+        async with open_client(plan.url, plan.timeout, calls) as client:
             this = Run(plan, client, Books(journal, recorder, tally or Tally()), clocks)
             async with anyio.create_task_group() as group:
                 await group.start(_watch_signals, this)

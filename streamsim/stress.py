@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from typing import Final, NamedTuple
@@ -20,6 +21,7 @@ from streamsim.source import load
 from streamsim.stress_report import Outcome, as_html, as_json, shown
 from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict
 from streamsim.tally import Tally
+from streamsim.telemetry import spans
 from streamsim.timeline import Timeline
 
 LAG_LIMIT_MS: Final = 10.0
@@ -42,7 +44,10 @@ def stress(options: argparse.Namespace) -> int:
     plan = stress_plan(options, load(options.data, options.seed))
     tally, console = Tally(timeline=Timeline()), Console()
     before = Look(time.monotonic(), read_metrics(plan.url))
-    summary = anyio.run(run, plan, screen_for(console), Clocks(), tally, backend_options={"use_uvloop": True})
+    with spans(os.environ, plan.url) as calls:
+        summary = anyio.run(
+            run, plan, screen_for(console), Clocks(), tally, calls, backend_options={"use_uvloop": True}
+        )
     view = service_view(before, Look(time.monotonic(), read_metrics(plan.url)))
     verdict = judge_stress(summary, Thresholds(options.p99, options.errors))
     outcome = Outcome(summary, tally, verdict, view, settings(options), generator_note(summary))

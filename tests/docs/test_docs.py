@@ -33,6 +33,21 @@ def test_docs_metrics_is_the_table_of_the_code():
     assert signals.markdown_table() in page("docs/metrics.md")
 
 
+def test_docs_traces_is_the_table_of_the_code():
+    """docs/traces.md holds the spans that `python -m observability.signals` prints."""
+    assert signals.spans_table() in page("docs/traces.md")
+
+
+def test_docs_traces_names_every_variable_of_the_collector():
+    """With the default that the configuration has."""
+    config, text = page("observability/stack/collector.yaml"), page("docs/traces.md")
+    variables = re.findall(r"\$\{env:(\w+):-(.*?)\}", config)
+    assert len(variables) > 10
+    for name, default in variables:
+        (row,) = [line for line in text.splitlines() if line.startswith("|") and f"`{name}`" in line]
+        assert f"`{default}`" in row, name
+
+
 @pytest.mark.parametrize(
     "name", ["README.md", "CONTRIBUTING.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
 )

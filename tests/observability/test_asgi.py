@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from observability.asgi import NOTED, Observed, Recorder, Watched
 from observability.logs import JsonLines
-from observability.sampling import Sampling
+from observability.sampling import SLOW, Sampling
 from observability.signals import REQUEST_DURATION, create_histogram
 from observability.tracing import RequestSpans, current_ids
 from tests.clock import Clock
@@ -29,7 +29,7 @@ CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Watch:
-    """An application that answers what its path says, after a quarter of a second, and what was recorded of it."""
+    """An application that answers what its path says, after `takes` seconds, and what was recorded of it."""
 
     def __init__(self, sampling: Sampling = EVERYBODY, *, traced: bool = True) -> None:
         self.clock = Clock()
@@ -45,6 +45,7 @@ class Watch:
             clock=self.clock,
         )
         self.recorder = Recorder(watched)
+        self.takes = 0.25
         self.ids: list[dict[str, str]] = []
         self.client = TestClient(Observed(self.answer, self.recorder), raise_server_exceptions=False)
 
@@ -55,7 +56,7 @@ class Watch:
                 await receive()
                 await send({"type": f"lifespan.{moment}.complete"})
             return
-        self.clock.now += 0.25
+        self.clock.now += self.takes
         self.ids.append(current_ids())
         if scope["path"].endswith("dies"):
             raise ZeroDivisionError
@@ -221,9 +222,37 @@ def test_a_failure_is_told_of_at_once(told: Told, path: str):
     assert watch.span_ids() == [ids["span_id"] for ids in watch.ids]
 
 
+@pytest.mark.parametrize("path", ["/500", "/dies", "/200"])
+def test_what_failed_or_was_slow_has_a_span_although_it_was_not_drawn(told: Told, path: str):
+    """Made when it has ended: as long as the request was, below its caller's span, named by line and exemplar."""
+    watch = Watch()
+    watch.client.get(path, headers={"traceparent": CALLER[:-1] + "0"})
+    watch.recorder.tell()
+    (span,), (line,) = watch.exporter.get_finished_spans(), told()
+    ids = {"trace_id": CALLER[3:35], "span_id": watch.span_ids()[0]}
+    assert {name: line[name] for name in ids} == ids
+    assert watch.exemplars() == [ids]
+    assert span.parent is not None
+    assert span.start_time is not None
+    assert span.end_time is not None
+    assert f"{span.parent.span_id:016x}" == CALLER[36:52]
+    assert span.end_time - span.start_time >= 250_000_000
+    assert watch.ids == [{}]
+
+
+def test_a_quick_answer_that_was_not_drawn_has_none(told: Told):
+    """Neither has a refusal that is quick."""
+    watch = Watch()
+    watch.takes = SLOW / 2
+    for path in ("/200", "/404", "/503"):
+        watch.client.get(path, headers={"traceparent": CALLER[:-1] + "0"})
+    watch.recorder.tell()
+    assert (watch.span_ids(), told(), watch.exemplars()) == ([], [], [])
+
+
 @pytest.mark.parametrize("path", ["/500", "/dies"])
-def test_a_failure_is_told_of_even_where_it_was_not_drawn(told: Told, path: str):
-    """A line, and no span: that would have had to begin earlier."""
+def test_a_failure_is_told_of_even_where_nothing_is_traced(told: Told, path: str):
+    """A line, and no span: whoever asks for a share of 0 wants none."""
     watch = Watch(NOBODY)
     watch.client.get(path)
     assert [line["http.response.status_code"] for line in told()] == [500]

@@ -1,0 +1,104 @@
+"""One look at the service: what was counted since the start, and what stands now. Nothing is divided here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from calsvc.feedback.quality import CHAMPION, Coverage, Quality, SeriesSnapshot
+from calsvc.feedback.store import StoreStatistics
+from calsvc.service import Service
+from calsvc.serving import ServingModel
+from observability.histogram import Distribution, Histogram
+
+Counts = Sequence[int]
+"""How many values fell into each bucket of a histogram; the last one lies above all bounds."""
+
+
+class Requests(NamedTuple):
+    """Answers since the start, as the request metrics have them: refusals are in it, probes and this page are not."""
+
+    total: int
+    predict: int
+    feedback: int
+    errors: int
+
+
+class Reading(NamedTuple):
+    """What was found at `at`, seconds of the service's clock."""
+
+    at: float
+    phase: str
+    requests: Requests
+    latency: Counts
+    lag: Counts
+    predictions: int
+    quality: Quality | None
+    challenger_quality: Quality | None
+    coverage: Coverage
+    store: StoreStatistics
+    outcomes: Mapping[str, int]
+    champion: ServingModel | None
+    challenger: ServingModel | None
+    previous_version: str | None
+
+
+def read(service: Service) -> Reading:
+    """Read all that the page shows."""
+    service.count()
+    now, meters = service.clock(), service.meters
+    series = list(service.scoreboard.snapshots(now))
+    return Reading(
+        at=now,
+        phase=service.lifecycle.phase.value,
+        requests=_requests(meters.request_duration),
+        latency=_answered(meters.request_duration),
+        lag=_counts(meters._lag),  # noqa: SLF001
+        predictions=sum(each.predictions for each in series if each.series.role == CHAMPION),
+        quality=_quality(series, service.champion),
+        challenger_quality=_quality(series, service.challenger),
+        coverage=service.scoreboard.coverage(now),
+        store=service.store.statistics(),
+        outcomes=dict(meters._outcomes),  # noqa: SLF001
+        champion=service.champion,
+        challenger=service.challenger,
+        previous_version=service.previous_version,
+    )
+
+
+def bounds_ms(service: Service) -> list[float]:
+    """Return the bounds between the buckets of latency, milliseconds."""
+    return [1e3 * bound for bound in service.meters.request_duration._bounds]  # noqa: SLF001
+
+
+def lag_bounds(service: Service) -> Sequence[float]:
+    """Return the bounds between the buckets of feedback lag, seconds."""
+    return service.meters._lag._bounds  # noqa: SLF001
+
+
+def _quality(series: Sequence[SeriesSnapshot], model: ServingModel | None) -> Quality | None:
+    """Return how the model that serves now did in the window; None without a label."""
+    return next((each.window for each in series if model is not None and each.series == model.series), None)
+
+
+def _requests(durations: Histogram) -> Requests:
+    total = predict = feedback = errors = 0
+    for (route, _, status), count in _answers(durations):
+        total += count
+        predict += count if route == "/predict" else 0
+        feedback += count if route == "/feedback" else 0
+        errors += count if status[0] in "45" else 0
+    return Requests(total, predict, feedback, errors)
+
+
+def _answered(durations: Histogram) -> Counts:
+    """Return how long answered predictions took. Does not ask for the labels: that would make an empty series."""
+    found = durations._known.get(("/predict", "POST", "200"))  # noqa: SLF001
+    return _counts(found) if found is not None else (0,) * (len(durations._bounds) + 1)  # noqa: SLF001
+
+
+def _answers(durations: Histogram) -> Iterator[tuple[tuple[str, ...], int]]:
+    for labels, distribution in durations._known.items():  # noqa: SLF001
+        yield labels, sum(_counts(distribution))
+
+
+def _counts(distribution: Distribution) -> Counts:
+    return tuple(distribution._counts)  # noqa: SLF001

@@ -1,0 +1,151 @@
+// Ten minutes in six small charts. Lines differ in brightness and dashes, so that no chart needs colour to be read.
+
+import { minute, show } from "./format.js";
+
+const SPAN = 600;
+const REFERENCE = { dash: [2, 4], reference: true };
+const line = (field, label, tone, as, more = {}) => ({ field, label, tone, as, ...more });
+const labels = line("labels", "labels", "quiet", "count", { scale: "n" });
+
+const CHARTS = {
+  requests: {
+    least: 1,
+    lines: [
+      line("predict_per_s", "predict", "accent", "rate", { fill: true }),
+      line("feedback_per_s", "feedback", "strong", "rate", { dash: [5, 3] }),
+      line("errors_per_s", "errors", "alarm", "rate"),
+    ],
+  },
+  latency: {
+    least: 1,
+    lines: [
+      line("p50_ms", "p50", "soft", "latency"),
+      line("p95_ms", "p95", "accent", "latency"),
+      line("p99_ms", "p99", "strong", "latency", { dash: [5, 3] }),
+    ],
+  },
+  coverage: {
+    least: 1,
+    ticks: (share) => `${Math.round(100 * share)}`,
+    lines: [
+      line("coverage_matured", "of labels due", "accent", "percent"),
+      line("coverage_window", "in window", "strong", "percent", { dash: [5, 3] }),
+    ],
+  },
+  rmsle: {
+    least: 0.1,
+    lines: [
+      labels,
+      line("rmsle", "live", "accent", "score"),
+      line("training_rmsle", "training", "strong", "score", REFERENCE),
+    ],
+  },
+  mae: { least: 1, lines: [labels, line("mae_kcal", "live", "accent", "kcal")] },
+  lag: {
+    least: 1,
+    lines: [line("pending", "pending", "quiet", "count", { scale: "n" }), line("lag_s", "median lag", "accent", "seconds")],
+  },
+};
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const upTo = (least) => (_, __, most) => [0, Math.max(least, 1.1 * (most ?? 0))];
+const short = (value) => (value >= 1e6 ? `${value / 1e6}M` : value >= 1e4 ? `${value / 1e3}k` : `${value}`);
+
+function series({ tone, scale = "y", dash, fill }) {
+  const stroke = colour(tone);
+  const shade = tone === "quiet" ? colour("quiet-fill") : fill ? colour("accent-fill") : undefined;
+  return { scale, stroke, dash, fill: shade, width: tone === "quiet" ? 1 : 1.75, points: { size: 4 } };
+}
+
+function axes({ lines, ticks = short }) {
+  const common = { stroke: colour("muted"), font: "12px system-ui, sans-serif", ticks: { show: false } };
+  const grid = { stroke: colour("line"), width: 1 };
+  const values = (format) => (_, splits) => splits.map(format);
+  const all = [
+    { ...common, grid: { show: false }, values: values(minute), space: 64, size: 26, gap: 6 },
+    { ...common, scale: "y", grid, values: values(ticks), size: 44, gap: 6, space: 32 },
+  ];
+  if (lines.some((each) => each.scale === "n"))
+    all.push({ ...common, scale: "n", side: 1, grid: { show: false }, values: values(short), size: 44, gap: 6, space: 32, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] });
+  return all;
+}
+
+function key({ label, tone, dash }) {
+  const item = document.createElement("li");
+  const swatch = document.createElement("i");
+  const value = document.createElement("output");
+  swatch.className = `swatch ${tone}${dash ? " dashed" : ""}`;
+  value.setAttribute("aria-live", "off");
+  item.append(swatch, `${label} `, value);
+  return { item, value };
+}
+
+export class Chart {
+  constructor(figure) {
+    this.spec = CHARTS[figure.dataset.chart];
+    this.title = figure.querySelector("h3").textContent;
+    this.keys = this.spec.lines.map(key);
+    const list = document.createElement("ul");
+    list.append(...this.keys.map((each) => each.item));
+    figure.querySelector("figcaption").append(list);
+    this.place = figure.appendChild(document.createElement("div"));
+    Object.assign(this.place, { className: "plot", tabIndex: 0, role: "img" });
+    this.place.addEventListener("keydown", (event) => this.step(event));
+    this.place.addEventListener("blur", () => this.plot.setCursor({ left: -10, top: -10 }));
+    this.build();
+    new ResizeObserver(() => this.plot.setSize(this.size())).observe(this.place);
+  }
+
+  size() {
+    return { width: this.place.clientWidth, height: this.place.clientHeight };
+  }
+
+  // The colours are those of the moment: built anew when the scheme changes.
+  build() {
+    this.plot?.destroy();
+    this.plot = new uPlot(this.options(), this.data ?? [[], ...this.spec.lines.map(() => [])], this.place);
+  }
+
+  options() {
+    const { least, lines } = this.spec;
+    return {
+      ...this.size(),
+      padding: [8, lines.some((each) => each.scale === "n") ? 0 : 12, 0, 0],
+      legend: { show: false },
+      cursor: { sync: { key: "page", scales: ["x", null] }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
+      scales: { x: { range: (_, __, last) => [(last ?? SPAN) - SPAN, last ?? SPAN] }, y: { range: upTo(least) }, n: { range: upTo(1) } },
+      axes: axes(this.spec),
+      series: [{}, ...lines.map(series)],
+      hooks: { setCursor: [() => this.read()] },
+    };
+  }
+
+  draw(columns) {
+    this.data = [columns.at, ...this.spec.lines.map(({ field }) => columns[field])];
+    const measured = this.spec.lines.filter(({ reference }) => !reference).flatMap(({ field }) => columns[field]);
+    this.place.classList.toggle("empty", measured.every((value) => value === null));
+    this.plot.setData(this.data);
+    this.read();
+  }
+
+  // What the keys say: the values under the cursor, or the newest.
+  read() {
+    if (!this.data) return;
+    const under = this.plot.cursor.left >= 0 ? this.plot.cursor.idx : null;
+    const at = under ?? this.data[0].length - 1;
+    const texts = this.spec.lines.map(({ as }, number) => show(this.data[number + 1][at], as));
+    this.keys.forEach(({ value }, number) => (value.textContent = texts[number]));
+    const said = this.spec.lines.map(({ label }, number) => `${label} ${texts[number]}`).join(", ");
+    this.place.setAttribute("aria-label", `${this.title}, ${minute(this.data[0][at] ?? 0)}: ${said}. Arrow keys look back.`);
+  }
+
+  step(event) {
+    const steps = { ArrowLeft: -10, ArrowRight: 10, Home: -SPAN, End: SPAN }[event.key];
+    if (!steps || !this.data?.[0].length) return;
+    event.preventDefault();
+    const times = this.data[0];
+    const from = this.plot.cursor.left >= 0 ? this.plot.cursor.idx : times.length - 1;
+    const to = Math.min(times.length - 1, Math.max(0, from + steps));
+    this.plot.setCursor({ left: this.plot.valToPos(times[to], "x"), top: 1 });
+  }
+}

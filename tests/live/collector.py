@@ -1,0 +1,223 @@
+"""A real OpenTelemetry Collector on loopback, with the configuration of this repository.
+
+`python -m tests.live.collector` builds it, which takes two minutes the first time, and prints where it is: in the
+user's cache, under its version and the content of its manifest. Where it is there already, nothing happens.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+
+from tests.service_process import PATIENCE, ROOT, free_port
+
+STACK = ROOT / "observability" / "stack"
+MANIFEST = STACK / "collector-builder.yaml"
+CONFIG = STACK / "collector.yaml"
+BUILDER = "go.opentelemetry.io/collector/cmd/builder"
+DECISION_WAIT = "2s"
+"""Ten times as long as senders in these tests keep their spans."""
+T = TypeVar("T")
+
+
+class BuildFailed(Exception):
+    """There is no collector, and none can be built."""
+
+
+def built() -> Path:
+    """Return the program, built now if it has to be.
+
+    Raises:
+        BuildFailed: there is no Go, or no way to the modules.
+    """
+    manifest = MANIFEST.read_bytes()
+    found = re.search(rb"^  version: (\S+)$", manifest, re.MULTILINE)
+    assert found is not None
+    version = found[1].decode()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calsvc"
+    program = cache / f"collector-{version}-{hashlib.sha256(manifest).hexdigest()[:12]}" / "collector"
+    if not program.exists():
+        if shutil.which("go") is None:
+            raise BuildFailed("the OpenTelemetry Collector is built with Go, which is missing: https://go.dev/dl")
+        program.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
+            _build(Path(scratch), version).replace(program)
+    return program
+
+
+def _build(folder: Path, version: str) -> Path:
+    environ = os.environ | {"GOBIN": str(folder), "CGO_ENABLED": "0"}
+    for command in (
+        ["go", "install", f"{BUILDER}@v{version}"],
+        [str(folder / "builder"), "--config", str(MANIFEST), "--output-path", str(folder / "out")],
+    ):
+        ended = subprocess.run(
+            command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if ended.returncode != 0:
+            raise BuildFailed(f"{' '.join(command)}: {ended.stdout[-2000:]}")
+    return folder / "out" / "calsvc-collector"
+
+
+def needed() -> Path:
+    """The program; where it cannot be had, skip on a user's machine and fail in CI."""
+    try:
+        return built()
+    except BuildFailed as failure:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(failure))
+        pytest.skip(str(failure))
+
+
+class Span(NamedTuple):
+    """A span as the collector has written it. Times in nanoseconds since the epoch, links as (trace, span)."""
+
+    service: str
+    name: str
+    kind: int
+    trace: str
+    id: str
+    parent: str
+    attributes: Mapping[str, Any]
+    resource: Mapping[str, Any]
+    links: list[tuple[str, str]]
+    error: bool
+    start: int
+    end: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.end - self.start) / 1e9
+
+
+INTERNAL, SERVER, CLIENT = 1, 2, 3
+
+
+class Collector:
+    """A collector that can be stopped, killed and started again: same ports, same file."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._program = needed()
+        self._health, self._metrics, http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(4))
+        self._file = folder / "traces.jsonl"
+        self._log = folder / "collector.log"
+        self._environ = os.environ | {
+            "COLLECTOR_OTLP_HTTP": http,
+            "COLLECTOR_OTLP_GRPC": grpc,
+            "COLLECTOR_HEALTH": self._health,
+            "COLLECTOR_METRICS_PORT": self._metrics.rpartition(":")[2],
+            "COLLECTOR_DECISION_WAIT": DECISION_WAIT,
+            "COLLECTOR_EXPORTERS": "[file]",
+            "COLLECTOR_FILE": str(self._file),
+            **environ,
+        }
+        self.senders = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{http}",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "NO_PROXY": "127.0.0.1",
+        }
+        """What a process needs to send its spans here."""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it takes spans."""
+        with self._log.open("ab") as log:
+            command = [self._program, "--config", CONFIG]
+            self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
+        self.wait_for("the collector", self._is_healthy)
+
+    def signal(self, how: signal.Signals) -> None:
+        """Stop it (SIGSTOP) or kill it."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        if how is signal.SIGKILL:
+            self._process.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Whatever state it is in, it is gone afterwards."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE)
+
+    def spans(self) -> list[Span]:
+        """Everything that it has decided to keep up to now."""
+        if not self._file.exists():
+            return []
+        lines = self._file.read_text().split("\n")[:-1]  # behind the last newline is what it is still writing
+        return [span for line in lines for group in json.loads(line)["resourceSpans"] for span in _read(group)]
+
+    def wait_for(self, what: str, ask: Callable[[], T]) -> T:
+        """Ask again and again until the answer is true, and return it."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if answer := ask():
+                return answer
+            time.sleep(0.1)
+        raise TimeoutError(
+            f"{what} did not come within {PATIENCE:g} s: {self._log.read_text(errors='replace')[-3000:]}"
+        )
+
+    def _is_healthy(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            with urllib.request.urlopen(f"http://{self._health}", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+@contextmanager
+def running_collector(folder: Path, **environ: str) -> Iterator[Collector]:
+    """Run a collector with its files in `folder` and `environ` on top of the tests' own."""
+    collector = Collector(folder, environ)
+    try:
+        collector.start()
+        yield collector
+    finally:
+        collector.end()
+
+
+def _read(group: dict[str, Any]) -> Iterator[Span]:
+    resource = _attributes(group["resource"])
+    for scope in group["scopeSpans"]:
+        for span in scope["spans"]:
+            yield Span(
+                service=resource["service.name"],
+                name=span["name"],
+                kind=span["kind"],
+                trace=span["traceId"],
+                id=span["spanId"],
+                parent=span.get("parentSpanId", ""),
+                attributes=_attributes(span),
+                resource=resource,
+                links=[(link["traceId"], link["spanId"]) for link in span.get("links", [])],
+                error=span.get("status", {}).get("code") == 2,
+                start=int(span["startTimeUnixNano"]),
+                end=int(span["endTimeUnixNano"]),
+            )
+
+
+def _attributes(holder: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for attribute in holder.get("attributes", []):
+        ((kind, value),) = attribute["value"].items()
+        found[attribute["key"]] = int(value) if kind == "intValue" else value
+    return found
+
+
+if __name__ == "__main__":
+    print(built())

@@ -41,8 +41,11 @@ class Meters:
         self._shadows = dict.fromkeys(SHADOW_OUTCOMES, 0)
         self._model_checks: Counter[tuple[str, str]] = Counter()
         self.model: dict[str, str] | None = None
+        self.training_rmsle: dict[Series, float] = {}
+        """What training measured of the models that are in use, where it did."""
         self.event_loop_lag = 0.0
         self._register(telemetry.meter)
+        signals.observe(telemetry.meter, signals.SPANS_DROPPED, _dropped_spans(telemetry))
 
     def predicted(self, series: Series, kcal: float) -> None:
         """Record one answered prediction."""
@@ -95,6 +98,7 @@ class Meters:
         signals.observe(meter, signals.PENDING, lambda _: [Observation(self._store.statistics().pending)])
         signals.observe(meter, signals.PENDING_DROPPED, self._dropped)
         signals.observe(meter, signals.MODEL_INFO, lambda _: [Observation(1, self.model)] if self.model else [])
+        signals.observe(meter, signals.TRAINING_RMSLE, self._training)
         signals.observe(meter, signals.EVENT_LOOP_LAG, lambda _: [Observation(self.event_loop_lag)])
 
     def _of_each_series(self, value: Callable[[SeriesSnapshot], float | None]) -> Callback:
@@ -132,6 +136,10 @@ class Meters:
         for (role, outcome), count in self._model_checks.items():
             yield Observation(count, {"role": role, "outcome": outcome})
 
+    def _training(self, _: CallbackOptions) -> Iterator[Observation]:
+        for series, rmsle in self.training_rmsle.items():
+            yield Observation(rmsle, series._asdict())
+
     def _dropped(self, _: CallbackOptions) -> Iterator[Observation]:
         statistics = self._store.statistics()
         yield Observation(statistics.expired, {"reason": "expired"})
@@ -146,5 +154,13 @@ def _of_outcomes(counts: Mapping[str, int]) -> Callback:
     def callback(_: CallbackOptions) -> Iterator[Observation]:
         for outcome, count in counts.items():
             yield Observation(count, {"outcome": outcome})
+
+    return callback
+
+
+def _dropped_spans(telemetry: Telemetry) -> Callback:
+    def callback(_: CallbackOptions) -> Iterator[Observation]:
+        for reason, count in telemetry.dropped_spans().items():
+            yield Observation(count, {"reason": reason})
 
     return callback

@@ -23,6 +23,8 @@ SHADOWS_AT_ONCE: Final = 8
 """Records that the challenger may be scoring at the same time; more are left out."""
 SHADOW_LOOP_LAG: Final = 0.05
 """Seconds by which the event loop may be late before the challenger is left out."""
+TRAINING_FIGURE: Final = "valid_rmsle"
+"""What a handout's train.py calls the RMSLE on rows it held back."""
 UNCOUNTED: Final = 64
 """Answers that are counted at once: few enough for a pause of a tenth of a millisecond."""
 
@@ -67,12 +69,14 @@ class Service:
             self.profiles.model(model.series.model_version)
             self.previous_version = replaced.series.model_version if replaced else self.previous_version
             self.lifecycle.ready()
+        self._compare(model, replaced)
         if replaced is not None:
             await replaced.retire()
 
     async def remove_challenger(self) -> None:
         """Shadow no more."""
         challenger, self.challenger = self.challenger, None
+        self._compare(None, challenger)
         if challenger is not None:
             await challenger.retire()
 
@@ -144,6 +148,14 @@ class Service:
             challenger = self.scoreboard.judged(shadow.series, shadow.kcal, made_at, true_kcal, now)
             pair = Pair(prediction.series.model_version, shadow.series.model_version)
             self.scoreboard.compared(pair, champion, challenger)
+
+    def _compare(self, model: ServingModel | None, replaced: ServingModel | None) -> None:
+        """Show what training measured of `model`, and no more what it measured of the one before."""
+        if replaced is not None:
+            self.meters.training_rmsle.pop(replaced.series, None)
+        figure = model.bundle.manifest.training_metrics.get(TRAINING_FIGURE) if model is not None else None
+        if model is not None and figure is not None:
+            self.meters.training_rmsle[model.series] = figure
 
     async def _shadow(self, challenger: ServingModel, workout: Workout, answer: Answer) -> None:
         if challenger.in_use >= SHADOWS_AT_ONCE or self.meters.event_loop_lag > SHADOW_LOOP_LAG:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx2
 import msgspec
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanContext
 
 from observability.sampling import Collector
@@ -43,11 +43,15 @@ class OtlpJsonExporter(SpanExporter):
         self._client = httpx2.Client(headers=headers, timeout=collector.timeout)
         self._collector = collector
         self._failing = False
+        self._leave_by = math.inf
+        self.taken = 0
+        """Spans that were given to be sent, delivered or not."""
         self.dropped = 0
         """Spans that no collector took."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send one batch; what cannot be delivered in time is dropped and counted, never kept."""
+        self.taken += len(spans)
         cause = self._deliver(encode(spans))
         if cause is None:
             self._failing = False
@@ -58,6 +62,10 @@ class OtlpJsonExporter(SpanExporter):
         self._failing = True
         return SpanExportResult.FAILURE
 
+    def hurry(self) -> None:
+        """Give all batches that are still to come, together, no longer than one of them had."""
+        self._leave_by = time.monotonic() + self._collector.timeout
+
     def shutdown(self) -> None:
         """Close the connection."""
         self._client.close()
@@ -67,7 +75,7 @@ class OtlpJsonExporter(SpanExporter):
 
         While an outage lasts, once: the queue behind this batch would overflow, and the process could not leave.
         """
-        give_up = time.monotonic() + self._collector.timeout
+        give_up = min(time.monotonic() + self._collector.timeout, self._leave_by)
         pause = FIRST_PAUSE
         while not self._client.is_closed:
             try:
@@ -83,6 +91,39 @@ class OtlpJsonExporter(SpanExporter):
             time.sleep(pause)
             pause *= 2
         return "is not asked any more"
+
+
+class SpanQueue(BatchSpanProcessor):
+    """Spans that wait to be sent, in batches, by a thread of their own; what there is no room for is counted.
+
+    The SDK's processor drops them as well, its oldest, and tells of it only in metrics of its own. Here what waits is
+    what was handed over and has not been taken: the SDK's queue never overflows. Only one thread may end spans.
+    Queue and batches are sized by the standard OTEL_BSP_* variables, which the SDK reads itself.
+    """
+
+    def __init__(self, exporter: OtlpJsonExporter) -> None:
+        self._room: int = self._default_max_queue_size()  # type: ignore[no-untyped-call]
+        super().__init__(exporter, max_queue_size=self._room)
+        self._exporter = exporter
+        self._handed_over = 0
+        self._overflowed = 0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Let a span wait, unless there is no room."""
+        if self._handed_over - self._exporter.taken >= self._room:
+            self._overflowed += 1
+            return
+        self._handed_over += 1
+        super().on_end(span)
+
+    def shutdown(self) -> None:
+        """Send what waits, for as long as a batch or two may take; what is then left is dropped."""
+        self._exporter.hurry()
+        super().shutdown()  # type: ignore[no-untyped-call]
+
+    def dropped(self) -> dict[str, int]:
+        """Return how many spans were lost, by reason."""
+        return {"undelivered": self._exporter.dropped, "overflow": self._overflowed}
 
 
 def encode(spans: Sequence[ReadableSpan]) -> bytes:

@@ -201,6 +201,22 @@ MODEL_INFO: Final = Metric(
     "Always 1: which model serves.",
     ("model_version", "engine", "run_id", "git_sha"),
 )
+TRAINING_RMSLE: Final = Metric(
+    "calsvc.model.training_rmsle",
+    "calsvc_model_training_rmsle",
+    "gauge",
+    "1",
+    "RMSLE that training measured on rows it had held back, to compare with; absent where it told none.",
+    ("model_version", "role"),
+)
+SPANS_DROPPED: Final = Metric(
+    "calsvc.spans_dropped",
+    "calsvc_spans_dropped_total",
+    "counter",
+    "{span}",
+    "Spans that were lost. undelivered: no collector took them. overflow: too many waited for one.",
+    ("reason",),
+)
 EVENT_LOOP_LAG: Final = Metric(
     "calsvc.event_loop.lag",
     "calsvc_event_loop_lag_seconds",
@@ -214,7 +230,7 @@ METRICS: Final = (
     *(QUALITY_MATCHED, QUALITY_SQUARED_LOG_ERROR, QUALITY_ABSOLUTE_ERROR),
     *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED),
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
-    *(SHADOW, MODEL_CHECKS, MODEL_INFO, EVENT_LOOP_LAG),
+    *(SHADOW, MODEL_CHECKS, MODEL_INFO, TRAINING_RMSLE, SPANS_DROPPED, EVENT_LOOP_LAG),
 )
 
 

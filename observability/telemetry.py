@@ -1,18 +1,20 @@
 """The ways out of the process: metrics for Prometheus to fetch, spans to a collector where one is named."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from observability.sampling import Collector
 from observability.tracing import RequestSpans
+
+if TYPE_CHECKING:
+    from observability.otlp import SpanQueue
 
 SCOPE = "calsvc"
 
@@ -34,7 +36,7 @@ class Telemetry:
         ProcessCollector(registry=self.registry)
         reader = PrometheusMetricReader(scope_info_enabled=False, registry=self.registry)
         self._meter_provider = MeterProvider([reader], described, shutdown_on_exit=False)
-        self._processor = _processor(collector) if collector else None
+        self._processor = _span_queue(collector) if collector else None
         self.request_spans = RequestSpans(self._processor, described, SCOPE) if self._processor else None
         """Where server spans begin; None where none leave the process."""
 
@@ -48,15 +50,21 @@ class Telemetry:
         encode, media_type = choose_encoder(accept)
         return Exposition(encode(self.registry), media_type)
 
+    def dropped_spans(self) -> Mapping[str, int]:
+        """Return how many spans were lost, by reason; none where none leave the process."""
+        return self._processor.dropped() if self._processor is not None else {"undelivered": 0, "overflow": 0}
+
     def shutdown(self) -> None:
         """Flush and close; blocks for as long as the span exporter's timeout at most."""
         if self._processor is not None:
-            self._processor.shutdown()  # type: ignore[no-untyped-call]
+            self._processor.shutdown()
         self._meter_provider.shutdown()
 
 
-def _processor(collector: Collector) -> BatchSpanProcessor:
-    # Queue and batches are sized by the standard OTEL_BSP_* variables, which the SDK reads itself.
-    from observability.otlp import OtlpJsonExporter  # noqa: PLC0415 - an HTTP client, for those who have a collector
+def _span_queue(collector: Collector) -> "SpanQueue":
+    from observability.otlp import (  # noqa: PLC0415 - an HTTP client, for those who have a collector
+        OtlpJsonExporter,
+        SpanQueue,
+    )
 
-    return BatchSpanProcessor(OtlpJsonExporter(collector))
+    return SpanQueue(OtlpJsonExporter(collector))

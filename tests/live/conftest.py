@@ -1,4 +1,4 @@
-"""A real MLflow server for the tests that need one."""
+"""A real MLflow server, and a real Prometheus that has watched a burst, for the tests that need one."""
 
 import os
 import signal
@@ -8,10 +8,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.service_process import PATIENCE, free_port
+from tests.conftest import Workshop
+from tests.live.burst import Sent, send_burst
+from tests.live.prometheus import Prometheus, needed, prometheus_server
+from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
 
 
 @pytest.fixture
@@ -47,3 +51,34 @@ def answers(url: str) -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+class Observed(NamedTuple):
+    """A service after a burst, the Prometheus that has watched it, and what was sent."""
+
+    prometheus: Prometheus
+    service: ServiceProcess
+    sent: Sent
+
+
+@pytest.fixture(scope="session")
+def observed(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    """One burst for every test that has a query: both processes are still there, Prometheus still scrapes.
+
+    All requests are traced, and nobody takes the spans. Four requests at a time are let in.
+    """
+    needed("prometheus")
+    folder = tmp_path_factory.mktemp("observed")
+    environ = workshop.environ() | {
+        "CALSVC_FEEDBACK_DELAY": "1",
+        "CALSVC_MAX_IN_FLIGHT": "4",
+        "OTEL_TRACES_SAMPLER": "always_on",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "NO_PROXY": "127.0.0.1",
+    }
+    with service_process(folder, environ) as service, prometheus_server(folder, [service.url]) as prometheus:
+        prometheus.wait_for_scrapes()  # so that the counters are seen at 0
+        sent = send_burst(service, lambda: prometheus.wait_for_scrapes(1))
+        prometheus.wait_for_scrapes()
+        yield Observed(prometheus, service, sent)

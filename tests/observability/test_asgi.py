@@ -3,8 +3,10 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -14,7 +16,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from observability.asgi import NOTED, Observed, Recorder, Watched
 from observability.logs import JsonLines
@@ -191,13 +193,30 @@ def test_span_line_exemplar_and_application_name_the_same_span(told: Told):
     assert watch.span_ids() == [ids["span_id"]]
 
 
-def test_the_span_is_not_current_after_its_request():
-    """Neither after an answer nor after a failure."""
+@pytest.mark.parametrize("path", ["/200", "/dies"])
+def test_the_span_ends_with_its_request(path: str):
+    """After an answer and after a failure, in the very task that asked."""
     watch = Watch()
-    watch.client.get("/200")
-    watch.client.get("/dies")
-    assert current_ids() == {}
-    assert len({ids["span_id"] for ids in watch.ids}) == 2
+    scope = {"type": "http", "method": "GET", "scheme": "http", "path": path, "headers": []}
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        assert message["type"].startswith("http.response")
+
+    async def ask() -> dict[str, str]:
+        with suppress(ZeroDivisionError):
+            await Observed(watch.answer, watch.recorder)(scope, receive, send)
+        return current_ids()
+
+    assert anyio.run(ask) == {}
+    watch.recorder.tell()
+    (span,) = watch.exporter.get_finished_spans()
+    assert watch.ids == [{"trace_id": f"{span.context.trace_id:032x}", "span_id": f"{span.context.span_id:016x}"}]
+    assert span.start_time is not None
+    assert span.end_time is not None
+    assert span.start_time <= span.end_time
 
 
 def test_many_are_told_of_at_once(told: Told):

@@ -38,6 +38,8 @@ def main() -> int:
             document.parts[name] = msgspec.Raw(result)
             print(f"\n{section(name, result)}\n", flush=True)
     complete = len(document.parts) == len(arguments.parts)
+    if not document.parts:
+        return 1
     for folder in [OUT, *([DOCS] if arguments.docs and complete else [])]:
         (folder / "bench.json").write_bytes(part.encoded(document))
         (folder / "bench.md").write_text(page(document), encoding="utf-8")

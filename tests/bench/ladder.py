@@ -16,7 +16,7 @@ from tests.bench import part
 from tests.bench.asking import collects, counts
 from tests.bench.figures import shown, table
 from tests.bench.load import Plan, Void, Window
-from tests.bench.measure import Figures, figures, in_turns, loaded, remarks
+from tests.bench.measure import Figures, figures, in_turns, loaded_server, remarks
 from tests.bench.processes import Cores, Program, serving, two_cores
 from tests.bench.rungs import LADDER, RATIO, Rung, program
 from tests.bench.sink import Counts
@@ -93,7 +93,7 @@ def _windows(
                 seconds=options.seconds,
                 first_id=FIRST_ID + turn * IDS_PER_RUN,
             )
-            return loaded(plan, cores.generator)
+            return loaded_server(servers[name], plan, cores.generator)
 
         return in_turns(servers, options.rounds, run, part.say)
 
@@ -153,7 +153,7 @@ def _what_arrived(each: Arrived) -> str:
         return f"{spans}."
     if each.profiles == 0:
         return f"{spans}, but no profile: nothing was profiled, and the figure is that of the rung before."
-    return f"{spans}, and {each.profiles:,} profiles."
+    return f"{spans}, and {each.profiles:,} profile{'s' if each.profiles > 1 else ''}."
 
 
 if __name__ == "__main__":

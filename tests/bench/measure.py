@@ -76,6 +76,18 @@ def loaded(plan: Plan, core: int | None) -> Window:
     return msgspec.json.decode(run.stdout, type=Window)
 
 
+def loaded_server(server: Server, plan: Plan, core: int | None) -> Window:
+    """Run the generator against a server of ours.
+
+    Raises:
+        Void: with what the generator says, and the server too where it is gone.
+    """
+    try:
+        return loaded(plan, core)
+    except Void as void:
+        raise Void(f"{void}{server.epitaph()}") from None
+
+
 @contextmanager
 def awake(server: Server) -> Iterator[None]:
     """Let a frozen server run for a while."""

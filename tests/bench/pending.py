@@ -17,7 +17,7 @@ from tests.bench import part
 from tests.bench.asking import get
 from tests.bench.figures import Spread, shown, spread, table
 from tests.bench.load import Plan, Void, Window
-from tests.bench.measure import Figures, awake, figures, in_turns, loaded, remarks
+from tests.bench.measure import Figures, awake, figures, in_turns, loaded_server, remarks
 from tests.bench.processes import Cores, Server, cpu_seconds, serving, two_cores
 from tests.bench.rungs import UNSAMPLED, Rung, program
 from tests.bench.workouts import rows, templates
@@ -76,9 +76,9 @@ def _windows(
         if name not in filled:
             filled.add(name)
             plan.warmup, plan.seconds, plan.limit = 0.0, 300.0, count
-            loaded(plan, cores.generator)
+            loaded_server(server, plan, cores.generator)
         plan.warmup, plan.seconds, plan.limit = options.warmup, options.seconds, 0
-        return loaded(plan, cores.generator)
+        return loaded_server(server, plan, cores.generator)
 
     return in_turns(servers, options.rounds, run, part.say)
 

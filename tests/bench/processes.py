@@ -100,6 +100,11 @@ class Server:
         self._log.seek(0)
         return self._log.read()[-5000:].decode(errors="replace")
 
+    def epitaph(self) -> str:
+        """Return what there is to say of a process that has ended by itself; nothing of one that runs."""
+        ended = self.process.poll()
+        return "" if ended is None else f"; the server ended with {ended}: {self.output()}"
+
     def freeze(self) -> None:
         """Stop its time: it costs nothing until `thaw`."""
         self.process.send_signal(signal.SIGSTOP)
@@ -140,6 +145,7 @@ def serving(program: Program, folder: Path, core: int | None) -> Iterator[Server
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                process_group=0,  # Ctrl-C is for the measurement, which then stops its servers one after the other
             )
         server = Server(process, port, log)
         try:

@@ -34,16 +34,19 @@ def configure_logs(
     stream: IO[str] = sys.stdout,
     resource: Mapping[str, str] = NOTHING,
     ids: Callable[[], Mapping[str, str]] = dict,
+    *,
+    readable: bool | None = None,
 ) -> None:
-    """Send every log line of this process, and Python's warnings, to `stream`, for a terminal in its own form.
+    """Send every log line of this process, and Python's warnings, to `stream`.
 
     Args:
         stream: usually stdout.
         resource: what this process is.
         ids: trace_id and span_id of the span that is current where it is called, where there is one.
+        readable: for a person instead of a machine; if not said, where `stream` is a terminal.
     """
     handler: logging.Handler
-    if stream.isatty():
+    if stream.isatty() if readable is None else readable:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(Readable())
     else:

@@ -418,6 +418,45 @@ SERVICE_STOPPED: Final = Event(
     "no request is left, and telemetry is flushed",
     "The last line of a process that left in order.",
 )
+RUN_STARTED: Final = Event(
+    "streamsim.run.started",
+    "info",
+    "streamsim",
+    "to {server.address}:{server.port}",
+    "A stream begins, or the delivery of what earlier ones owe.",
+    ("server.address", "server.port"),
+)
+SERVICE_UNREACHABLE: Final = Event(
+    "streamsim.service.unreachable",
+    "warning",
+    "streamsim",
+    "no request was answered for a second: {causes}",
+    "Once an outage. `causes` counts them by what became of them.",
+    ("causes",),
+)
+SERVICE_REACHABLE: Final = Event(
+    "streamsim.service.reachable",
+    "info",
+    "streamsim",
+    "the service answers again",
+    "The outage is over.",
+)
+RUN_ENDED: Final = Event(
+    "streamsim.run.ended",
+    "info",
+    "streamsim",
+    "{planned} planned, {acknowledged} acknowledged, {failed} failed, {delivered} truths delivered, {owed} owed",
+    "The run's totals, as in its summary.",
+    ("planned", "acknowledged", "failed", "interrupted", "delivered", "owed", "seconds", "p99_ms"),
+)
+RUN_FAILED: Final = Event(
+    "streamsim.run.failed",
+    "error",
+    "streamsim",
+    "{reason}",
+    "It could not run or deliver, or missed its threshold.",
+    ("reason",),
+)
 SPANS_LOST: Final = Event(
     "telemetry.spans.lost",
     "warning",
@@ -462,6 +501,7 @@ LIBRARY_LINE: Final = Event(
 EVENTS: Final = (
     *(SERVICE_READY, SERVICE_DRAINING, SERVICE_STOPPED, REQUEST_ANSWERED, REQUEST_FAILED, REQUESTS_REFUSED),
     *(MODEL_INSTALLED, MODEL_KEPT, MODEL_RESTORED, MODEL_NOT_REMEMBERED, MODEL_CHECK_FAILED, CHALLENGER_SILENT),
+    *(RUN_STARTED, RUN_ENDED, RUN_FAILED, SERVICE_UNREACHABLE, SERVICE_REACHABLE),
     *(PAGE_FAILED, SPANS_LOST, PROFILES_MISSING, PROFILES_LOST, SERVER_LINE, LIBRARY_LINE),
 )
 

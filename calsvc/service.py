@@ -1,6 +1,5 @@
 """One service: a model that answers, a store that remembers, a scoreboard that judges. No HTTP in it."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -15,11 +14,11 @@ from calsvc.schema import Feedback, RecordId, Workout
 from calsvc.serving import ServingModel
 from calsvc.settings import Settings
 from calsvc.steps import joined, scored
+from observability.events import tell
 from observability.profiles import Profiles
+from observability.signals import CHALLENGER_SILENT, MODEL_INSTALLED
 from observability.telemetry import Telemetry
 from observability.tracing import RequestSpan
-
-log = logging.getLogger(__name__)
 
 SHADOWS_AT_ONCE: Final = 8
 """Records that the challenger may be scoring at the same time; more are left out."""
@@ -58,6 +57,8 @@ class Service:
     champion: ServingModel | None = None
     challenger: ServingModel | None = None
     previous_version: str | None = None
+    _silent: ServingModel | None = None
+    """The challenger of which the log knows that it has failed."""
     _uncounted: list[Answer] = field(default_factory=list)
 
     async def install(self, model: ServingModel) -> None:
@@ -72,6 +73,7 @@ class Service:
             self.previous_version = replaced.series.model_version if replaced else self.previous_version
             self.lifecycle.ready()
         self._compare(model, replaced)
+        tell(MODEL_INSTALLED, {"role": model.series.role, **model.told, **_registered(model)})
         if replaced is not None:
             await replaced.retire()
 
@@ -168,12 +170,19 @@ class Service:
         try:
             kcal = await challenger.score(workout)
         except ScoringError as error:
-            log.warning("the challenger %s gave no answer: %s", challenger.series.model_version, error)
             self.meters.shadowed("failed")
+            if self._silent is not challenger:  # not at every record; and not what the error says, it may quote one
+                self._silent = challenger
+                version = challenger.series.model_version
+                tell(CHALLENGER_SILENT, {"model_version": version, "error.type": type(error).__name__})
             return
         if await self.store.attach(workout.id, answer.made_at, Shadow(kcal, challenger.series)):
             self.scoreboard.predicted(challenger.series, kcal, answer.made_at)
         self.meters.shadowed("scored")
+
+
+def _registered(model: ServingModel) -> dict[str, str]:
+    return {"registered": str(model.origin.version)} if model.origin.version else {}
 
 
 def _info_labels(model: ServingModel) -> dict[str, str]:

@@ -12,16 +12,17 @@ from typing import Final, NamedTuple, Self
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.events import Told, record_of
 from observability.histogram import Distribution, Histogram
-from observability.logs import fields_of
 from observability.sampling import SLOW, Sampling, is_drawn
+from observability.signals import REQUEST_ANSWERED, REQUEST_FAILED
 from observability.tracing import METHODS, OTHER, HttpRequest, RequestSpan, RequestSpans
 
 NOTED: Final = 64
 """Requests of which is told at once: few enough for a pause of less than a millisecond."""
 PATH_KEPT: Final = 256
 """Characters of a path that a span holds: a client may send megabytes, and thousands of spans may wait."""
-log = logging.getLogger("calsvc.http")
+log = logging.getLogger(REQUEST_ANSWERED.owner)
 
 
 class Watched(NamedTuple):
@@ -105,7 +106,7 @@ class Recorder:
         """Write the log lines and hand over the spans of all that was noted."""
         noted, self._noted = self._noted, []
         for each in noted:
-            log.handle(_log_record(each))
+            log.handle(record_of(_told(each), each.ended))
             if each.span is not None and self.spans is not None:
                 self.spans.export(each.span, each.http)
 
@@ -144,7 +145,7 @@ class Request:
             self.span = recorder.span_of_the_past(self.scope, seconds)
         recorder.duration(self.scope, self.status).observe(seconds, self.span)
         if self.span is not None:
-            self.span.end()
+            self.span.end(stays=error[0] is not None)
         if told:
             recorder.note(self, seconds)
 
@@ -154,16 +155,15 @@ def is_fault(status: int) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def _log_record(noted: Noted) -> logging.LogRecord:
-    fields = {
+def _told(noted: Noted) -> Told:
+    attributes = {
         **(noted.span.ids if noted.span else {}),
-        "http.request.method": noted.http.method,
+        "http.request.method": noted.http.method if noted.http.method in METHODS else OTHER,
         "http.route": noted.http.route,
         "http.response.status_code": noted.http.status,
         "duration_ms": round(noted.seconds * 1e3, 3),
     }
-    facts = {"name": log.name, "levelno": logging.INFO, "levelname": "INFO", "created": noted.ended, "msg": "request"}
-    return logging.makeLogRecord(facts | fields_of(fields))
+    return Told(REQUEST_FAILED if is_fault(noted.http.status) else REQUEST_ANSWERED, attributes)
 
 
 class Observed:

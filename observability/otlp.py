@@ -4,13 +4,13 @@ The same content as the protobuf form of `opentelemetry-exporter-otlp-proto-http
 one builds a message object for every attribute of every span.
 """
 
-import logging
 import math
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -18,9 +18,9 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanContext
 
+from observability.events import tell
 from observability.sampling import Collector
-
-log = logging.getLogger(__name__)
+from observability.signals import SPANS_LOST
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
 """What OTLP lets a client repeat."""
@@ -58,7 +58,7 @@ class OtlpJsonExporter(SpanExporter):
             return SpanExportResult.SUCCESS
         self.dropped += len(spans)
         if not self._failing:  # once, not for every batch of an hour's outage
-            log.warning("spans are being dropped: %s %s", self._collector.url, cause)
+            tell(SPANS_LOST, {"url": bare_url(self._collector.url), "cause": cause})
         self._failing = True
         return SpanExportResult.FAILURE
 
@@ -124,6 +124,12 @@ class SpanQueue(BatchSpanProcessor):
     def dropped(self) -> dict[str, int]:
         """Return how many spans were lost, by reason."""
         return {"undelivered": self._exporter.dropped, "overflow": self._overflowed}
+
+
+def bare_url(url: str) -> str:
+    """Return an address without user, password and query: none of them belongs into a log."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def encode(spans: Sequence[ReadableSpan]) -> bytes:

@@ -5,13 +5,15 @@ its own by reading memory, without the GIL, and shows Python frames: time inside
 function that called it. A process must not fork and go on after the start (starting another program is fine).
 """
 
-import logging
 import socket
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from observability.events import tell
+from observability.signals import PROFILES_LOST, PROFILES_MISSING
 
 SAMPLE_RATE: Final = 20
 """Stacks a second. Of a full core's throughput, 20 took about 1 %, 50 took 4 % and 100 took 5 %."""
@@ -27,8 +29,6 @@ MODEL_VERSION: Final = "model_version"
 SPAN_ID: Final = "span_id"
 """Tag that Grafana looks for, 16 hexadecimal digits, when a span has the attribute `PROFILE_ID` of the same value."""
 PROFILE_ID: Final = "pyroscope.profile.id"
-
-log = logging.getLogger(__name__)
 
 
 class _Tag:
@@ -106,7 +106,7 @@ def start_profiles(address: str, application: str, tags: Mapping[str, str]) -> P
         gil_only=False,  # scoring releases the GIL: its time would be missing
     )
     if not started:
-        log.warning("no profiles: pyroscope-io cannot sample this process")
+        tell(PROFILES_MISSING, {"cause": "pyroscope-io cannot sample this process"})
         return Profiles()
     threading.Thread(target=_probe, args=(address,), name="profiles-probe", daemon=True).start()
     return Profiles(client)
@@ -116,7 +116,7 @@ def _client() -> Any:
     try:
         import pyroscope  # noqa: PLC0415 - optional, and 8 MiB
     except ImportError as error:
-        log.warning("no profiles, for want of pyroscope-io (%s): pip install 'calsvc[profiling]'", error)
+        tell(PROFILES_MISSING, {"cause": f"pyroscope-io is missing ({error}): pip install 'calsvc[profiling]'"})
         return None
     return pyroscope
 
@@ -128,6 +128,4 @@ def _probe(address: str) -> None:
     try:
         socket.create_connection((url.hostname or "", port), PROBE_TIMEOUT).close()
     except OSError as error:
-        log.warning(
-            "no Pyroscope server at %s:%d (%s): profiles are lost until there is one", url.hostname, port, error
-        )
+        tell(PROFILES_LOST, {"server.address": url.hostname, "server.port": port, "cause": str(error)})

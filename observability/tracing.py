@@ -66,10 +66,11 @@ class RequestSpan:
         self.ended = 0
         self._before: Token[RequestSpan | None] = _current.set(self)
 
-    def end(self) -> None:
-        """Stop the clock, and being current."""
+    def end(self, *, stays: bool = False) -> None:
+        """Stop the clock, and being current. `stays`: for the server's line about a failure, which is still to come."""
         self.ended = max(self.started, time.time_ns())  # whoever sets the computer's clock back
-        _current.reset(self._before)
+        if not stays:
+            _current.reset(self._before)
 
     def step(self, declared: Span, attributes: Mapping[str, Any], *expected: type[Exception]) -> "Step":
         """Return a context: the work in it becomes a child of this span. Of errors, those `expected` are no faults."""

@@ -170,6 +170,7 @@ def _add_outcome(stream: argparse.ArgumentParser) -> None:
         "--record", type=Path, metavar="FILE", help="NDJSON of predictions and truths (continued by --resume)"
     )
     group.add_argument("--report", type=Path, metavar="FILE", help="summary as JSON")
+    group.add_argument("--log", choices=("text", "json"), default="text", help="json: log lines instead of a display")
     group.add_argument(
         "--max-errors", type=percent, metavar="PERCENT", help="exit with 99 above this share of failed records"
     )

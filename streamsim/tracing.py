@@ -3,12 +3,9 @@
 As on the other side, what fails or is slow has one too, although the service was not asked to trace it.
 """
 
-import socket
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -19,8 +16,8 @@ from observability.otlp import OtlpJsonExporter, SpanQueue
 from observability.sampling import SLOW, Collector
 from observability.tracing import Ended, Outlet, sampled
 from streamsim.client import Call, Cause
+from streamsim.identity import SERVICE, resource
 
-SERVICE: Final = "streamsim"
 REFUSALS: Final = frozenset({Cause.HTTP_503, Cause.REFUSED, Cause.NOT_SENT})
 """Many at a time, and counted: only those of traced records have a span."""
 _SLOW_NS: Final = int(SLOW * 1e9)
@@ -31,15 +28,9 @@ def open_spans(collector: Collector, url: str) -> Iterator["CallSpans"]:
     """Open spans of requests to the service at `url`; at the end wait for the last of them, but not for long."""
     queue = SpanQueue(OtlpJsonExporter(collector))
     try:
-        yield CallSpans(Outlet(queue, Resource.create(resource()), SERVICE), url)
+        yield CallSpans(Outlet(queue, Resource.create(dict(resource())), SERVICE), url)
     finally:
         queue.shutdown()
-
-
-def resource() -> dict[str, str]:
-    """Return what this process is."""
-    instance = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-    return {"service.name": SERVICE, "service.version": version("calsvc"), "service.instance.id": instance}
 
 
 class CallSpans:

@@ -1,6 +1,5 @@
 """The one sampler: looks at the service once a second, and hands the same bytes to whoever watches."""
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -12,8 +11,8 @@ from calsvc import __version__
 from calsvc.service import Service
 from calsvc.web.reading import bounds_ms, lag_bounds, read
 from calsvc.web.snapshot import CHARTED, Buckets, Snapshot, Window, summarize
-
-log = logging.getLogger(__name__)
+from observability.events import tell
+from observability.signals import PAGE_FAILED
 
 INTERVAL: Final = 1.0
 """Seconds from one snapshot to the next."""
@@ -112,8 +111,8 @@ class Sampler:
     def _try(self) -> None:
         try:
             self.sample()
-        except Exception:
-            log.exception("the live page has no new numbers")  # nobody's prediction shall fail for that
+        except Exception as error:  # noqa: BLE001 - nobody's prediction shall fail for that
+            tell(PAGE_FAILED, error=error)
 
 
 def _event(name: bytes, data: bytes) -> bytes:

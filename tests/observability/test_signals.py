@@ -50,6 +50,18 @@ def test_nothing_is_shown_that_was_not_declared(used: Service):
     assert {name for name in shown(used) if not name.startswith(NOT_OURS)} <= declared
 
 
+@pytest.mark.parametrize("path", ["/predict", "/feedback"])
+@pytest.mark.parametrize("status", ["200", "500", "503"])
+def test_the_first_answer_of_a_kind_is_seen_as_an_increase(bundle: Path, path: str, status: str):
+    """Its series stands at 0 from the start: what begins at 1 has not increased, as far as Prometheus knows."""
+    fresh = Service(bundle)
+    labels = {"http_route": path, "http_request_method": "POST", "http_response_status_code": status}
+    families = parse(fresh.telemetry.exposition("").content.decode())
+    (family,) = [each for each in families if each.name == signals.REQUEST_DURATION.exposed]
+    fresh.telemetry.shutdown()
+    assert [s.value for s in family.samples if s.name.endswith("_count") and s.labels == labels] == [0]
+
+
 def test_process_metrics_are_shown(used: Service):
     """The names that every dashboard knows."""
     assert {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds"} <= set(shown(used))

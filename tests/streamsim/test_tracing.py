@@ -156,10 +156,11 @@ def test_what_is_emitted_is_declared(calls: CallSpans, exporter: InMemorySpanExp
 
 
 def test_the_resource_says_who_it_is():
-    """Service, version and instance; two runs are two instances."""
+    """Service, version and instance; the same for a whole run, and another for the next."""
     assert resource()["service.name"] == "streamsim"
     assert resource().keys() == {"service.name", "service.version", "service.instance.id"}
-    assert resource()["service.instance.id"] != resource()["service.instance.id"]
+    assert resource() is resource()
+    assert resource()["service.instance.id"] != resource.__wrapped__()["service.instance.id"]
 
 
 # --- where to ---------------------------------------------------------------------------------------------------------

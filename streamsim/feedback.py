@@ -8,7 +8,7 @@ second, cost about 6 MiB of memory.
 import heapq
 import math
 import random
-from typing import Final, NamedTuple
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,7 +17,7 @@ from streamsim.client import Answer, Cause, Client
 from streamsim.clocks import Clocks
 from streamsim.journal import Journal, Owed
 from streamsim.record import Recorder
-from streamsim.tally import Tally
+from streamsim.tally import Deliveries, Tally
 
 MAX_DELIVERIES: Final = 64
 FIRST_RETRY_S: Final = 0.5
@@ -78,13 +78,6 @@ def definitive(answer: Answer) -> str | None:
     if answer.cause is Cause.OK and answer.document is not None:
         return str(answer.document["status"])
     return DEFINITIVE.get(answer.status)
-
-
-class Deliveries(NamedTuple):
-    """Truths that are due and not settled, and how many of them are on their way."""
-
-    due: int
-    in_flight: int
 
 
 class FeedbackScheduler:

@@ -1,20 +1,25 @@
 """What a run has counted, as Prometheus wants it: read from the tally when somebody scrapes, never before."""
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from itertools import product
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from observability import signals
 from observability.histogram import Histogram
 from streamsim.client import Cause
-from streamsim.feedback import DEFINITIVE, Deliveries
-from streamsim.tally import Buckets, Totals
+from streamsim.feedback import DEFINITIVE
+from streamsim.scrapes import Mode, Scrape, Source, refusal
+from streamsim.summary import Now
+from streamsim.tally import Buckets, Tally, Totals
 
-Mode = Literal["stream", "stress"]
 Family = CounterMetricFamily | GaugeMetricFamily
 Counts = Mapping[tuple[str, ...], float]
 CALLS: Final = ("predict", "feedback")
@@ -22,20 +27,32 @@ ANSWERED_OK: Final = ("matched", "duplicate")
 STATUSES: Final = (*ANSWERED_OK, *DEFINITIVE.values())
 
 
-class Now(NamedTuple):
-    """A run at the moment of a scrape: records per second planned, what was counted, requests sent again by path."""
+@asynccontextmanager
+async def serving(scrape: Scrape, tally: Tally, source: Source) -> AsyncIterator[None]:
+    """Serve `/metrics` of a run on its own event loop. A port that cannot be had is told of, and nothing is counted."""
+    registry, buckets = open_metrics(scrape.mode, source)
+    # At the end nobody is waited for: a scrape takes a millisecond, and the next one would come too late anyway.
+    runner = web.AppRunner(_app(registry), access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, scrape.host, scrape.port).start()
+            tally.buckets = buckets
+        except OSError as error:
+            print(refusal(scrape, error), file=sys.stderr)
+        yield
+    finally:
+        await runner.cleanup()
 
-    planned_rate: float
-    totals: Totals
-    deliveries: Deliveries
-    resent_to: Mapping[str, int]
 
+def _app(registry: CollectorRegistry) -> web.Application:
+    async def metrics(request: web.Request) -> web.Response:
+        encode, media_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": media_type})
 
-class Source(Protocol):
-    """Tells how a run stands."""
-
-    def __call__(self) -> Now:
-        """Freeze the state; must be cheap."""
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    return app
 
 
 def open_metrics(mode: Mode, source: Source) -> tuple[CollectorRegistry, Buckets]:

@@ -15,11 +15,10 @@ from streamsim.client import Answer, Calls, Cause, Client, open_client
 from streamsim.clocks import Clocks
 from streamsim.feedback import FeedbackScheduler
 from streamsim.journal import Journal, Owed, open_journal
-from streamsim.metrics import Now
 from streamsim.record import Recorder, open_record
 from streamsim.rows import Record, Rows
 from streamsim.scrapes import Scrape, scraped
-from streamsim.summary import Progress, Summary
+from streamsim.summary import Now, Progress, Summary
 from streamsim.tally import TIMED, Tally
 
 MAX_IN_FLIGHT: Final = 10_000

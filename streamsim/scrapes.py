@@ -1,20 +1,16 @@
-"""Where Prometheus looks at a run: a small server on the run's own event loop, for as long as the run lasts."""
+"""Where Prometheus may look at a run, for as long as it lasts. What serves it is loaded only where it is wanted."""
 
 import argparse
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
-
-from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from typing import Final, Literal, NamedTuple, Protocol
 
 from streamsim.errors import SettingError
-from streamsim.metrics import Mode, Source, open_metrics
+from streamsim.summary import Now
 from streamsim.tally import Tally
 
+Mode = Literal["stream", "stress"]
 HOST: Final = "127.0.0.1"
 PORT: Final = 9464
 """OpenTelemetry's for metrics that Prometheus fetches."""
@@ -26,6 +22,13 @@ class Scrape(NamedTuple):
     host: str
     port: int
     mode: Mode
+
+
+class Source(Protocol):
+    """Tells how a run stands."""
+
+    def __call__(self) -> Now:
+        """Freeze the state; must be cheap."""
 
 
 def scrape_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Scrape | None:
@@ -51,37 +54,19 @@ def _port(text: str) -> int:
 
 @asynccontextmanager
 async def scraped(scrape: Scrape | None, tally: Tally, source: Source) -> AsyncIterator[None]:
-    """Show a run's metrics while it lasts. A port that cannot be had is told of, and the run goes on without."""
+    """Show a run's metrics while it lasts; where they cannot be shown, say so, and let it go on without."""
     if scrape is None:
         yield
         return
-    registry, tally.buckets = open_metrics(scrape.mode, source)
-    # At the end nobody is waited for: a scrape takes a millisecond, and the next one would come too late anyway.
-    runner = web.AppRunner(_app(registry), access_log=None, shutdown_timeout=0)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, scrape.host, scrape.port).start()
-        except OSError as error:
-            tally.buckets = None
-            print(_refusal(scrape, error), file=sys.stderr)
+    from streamsim.metrics import serving  # noqa: PLC0415 - a server and Prometheus's client, 3 MiB
+
+    async with serving(scrape, tally, source):
         yield
-    finally:
-        await runner.cleanup()
 
 
-def _refusal(scrape: Scrape, error: OSError) -> str:
+def refusal(scrape: Scrape, error: OSError) -> str:
+    """Say why there are no metrics, and what to do."""
     number = error.errno or 0
     reason = os.strerror(number) if number > 0 else error.strerror or str(error)  # negative: a name nobody knows
     where = f"{scrape.host}:{scrape.port}"
     return f"streamsim: no metrics on {where}: {reason}; --metrics-port takes another port, or 0 for none"
-
-
-def _app(registry: CollectorRegistry) -> web.Application:
-    async def metrics(request: web.Request) -> web.Response:
-        encode, media_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": media_type})
-
-    app = web.Application()
-    app.router.add_get("/metrics", metrics)
-    return app

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observability.histogram import Distribution
 from streamsim.client import Answer, Cause
 from streamsim.latency import Latency, Quantiles
 from streamsim.timeline import Timeline
+
+if TYPE_CHECKING:
+    from observability.histogram import Distribution
 
 TIMED: Final = frozenset({Cause.OK, Cause.TIMEOUT})
 """Whose duration counts. A timeout lasted at least as long; leaving it out would flatter."""
@@ -63,13 +65,20 @@ class Timings(NamedTuple):
     schedule_lag: Quantiles
 
 
+class Deliveries(NamedTuple):
+    """Truths that are due and not settled, and how many of them are on their way."""
+
+    due: int
+    in_flight: int
+
+
 class Buckets(NamedTuple):
     """The distributions once more, in seconds, by the buckets that Prometheus wants."""
 
-    from_planned: Distribution
-    from_sent: Distribution
-    schedule_lag: Distribution
-    feedback: Distribution
+    from_planned: "Distribution"
+    from_sent: "Distribution"
+    schedule_lag: "Distribution"
+    feedback: "Distribution"
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from tests.live.burst import Sent, send_burst
 from tests.live.prometheus import JOB, SIMULATOR, Prometheus, needed, prometheus_server
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
 
-BURST = 60
+BURST = 100
 """Records that the simulator sends."""
 
 
@@ -90,13 +90,13 @@ def observed(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> It
         service_process(folder, environ) as service,
         service_process(folder, workshop.environ()) as streamed_to,
         prometheus_server(folder, {JOB: [service.url], SIMULATOR: [f"http://127.0.0.1:{port}"]}) as prometheus,
-        simulator(folder, streamed_to.url, workshop.stream, port),
     ):
         prometheus.wait_for_scrapes()  # so that the counters are seen at 0
-        sent = send_burst(service, lambda: prometheus.wait_for_scrapes(1))
-        prometheus.wait_for("every truth", lambda: prometheus.query(ALL_DELIVERED))
-        prometheus.wait_for_scrapes()
-        yield Observed(prometheus, service, sent, streamed_to)
+        with simulator(folder, streamed_to.url, workshop.stream, port):
+            sent = send_burst(service, lambda: prometheus.wait_for_scrapes(1))
+            prometheus.wait_for("every truth", lambda: prometheus.query(ALL_DELIVERED))
+            prometheus.wait_for_scrapes()
+            yield Observed(prometheus, service, sent, streamed_to)
 
 
 ALL_DELIVERED = f"streamsim_planned_total == {BURST} and on () streamsim_feedback_owed == 0"
@@ -104,9 +104,9 @@ ALL_DELIVERED = f"streamsim_planned_total == {BURST} and on () streamsim_feedbac
 
 @contextmanager
 def simulator(folder: Path, url: str, rows: Path, port: int) -> Iterator[None]:
-    """Run a simulator that has sent its burst after three seconds, its truth a second later, and then stays."""
+    """Run a simulator that has sent its burst after five seconds, its truth a second later, and then stays."""
     command = [sys.executable, "-m", "streamsim", "stream", "--url", url, "--data", str(rows)]
-    command += ["--rps", f"{BURST / 3:g}", "--on", "3", "--off", "86400", "--feedback-delay", "1"]
+    command += ["--rps", f"{BURST / 5:g}", "--on", "5", "--off", "86400", "--feedback-delay", "1"]
     command += ["--journal", str(folder / "owed.db"), "--metrics-port", str(port)]
     with (folder / "simulator.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)

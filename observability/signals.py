@@ -28,6 +28,7 @@ class Metric(NamedTuple):
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     owner: Owner = "calsvc"
+    """Whose `/metrics` shows it."""
 
 
 class Span(NamedTuple):
@@ -255,12 +256,112 @@ EVENT_LOOP_LAG: Final = Metric(
     "How late the event loop woke from its last short sleep.",
 )
 
+SIM_PLANNED: Final = Metric(
+    "streamsim.planned",
+    "streamsim_planned_total",
+    "counter",
+    "{record}",
+    "Arrivals whose time had come, sent or not.",
+    owner="streamsim",
+)
+SIM_REQUESTS: Final = Metric(
+    "streamsim.requests",
+    "streamsim_requests_total",
+    "counter",
+    "{request}",
+    "What became of requests, by call (predict, feedback) and result; docs/simulator.md explains each result.",
+    ("call", "result"),
+    owner="streamsim",
+)
+SIM_IN_FLIGHT: Final = Metric(
+    "streamsim.in_flight",
+    "streamsim_in_flight",
+    "gauge",
+    "{request}",
+    "Requests that wait for their answer.",
+    ("call",),
+    owner="streamsim",
+)
+SIM_REQUEST_DURATION: Final = Metric(
+    "streamsim.request.duration",
+    "streamsim_request_duration_seconds",
+    "histogram",
+    "s",
+    "Time to the whole answer, from the planned or the actual send; predictions: acknowledged ones and timeouts.",
+    ("call", "basis"),
+    LATENCY_BUCKETS,
+    "streamsim",
+)
+SIM_SCHEDULE_LAG: Final = Metric(
+    "streamsim.schedule_lag",
+    "streamsim_schedule_lag_seconds",
+    "histogram",
+    "s",
+    "How late the simulator itself sent a record.",
+    (),
+    LATENCY_BUCKETS,
+    "streamsim",
+)
+SIM_TARGET_RATE: Final = Metric(
+    "streamsim.target_rate",
+    "streamsim_target_rate",
+    "gauge",
+    "{record}/s",
+    "Records per second that are planned now; 0 between bursts and after the last one.",
+    owner="streamsim",
+)
+SIM_OWED: Final = Metric(
+    "streamsim.feedback.owed",
+    "streamsim_feedback_owed",
+    "gauge",
+    "{feedback}",
+    "Truths taken on and not delivered, due or not.",
+    owner="streamsim",
+)
+SIM_DUE: Final = Metric(
+    "streamsim.feedback.due",
+    "streamsim_feedback_due",
+    "gauge",
+    "{feedback}",
+    "Truths that are due and not delivered: waiting for their turn, under way, or to be tried again.",
+    owner="streamsim",
+)
+SIM_DELIVERED: Final = Metric(
+    "streamsim.feedback.delivered",
+    "streamsim_feedback_delivered_total",
+    "counter",
+    "{feedback}",
+    "Truths that the service has settled: matched, duplicate, conflict, unknown, rejected.",
+    ("status",),
+    owner="streamsim",
+)
+SIM_RETRIES: Final = Metric(
+    "streamsim.retries",
+    "streamsim_retries_total",
+    "counter",
+    "{request}",
+    "Requests to be sent again. stale_connection: at once, on a new one. not_settled: a truth, later.",
+    ("call", "reason"),
+    owner="streamsim",
+)
+SIM_RUN_INFO: Final = Metric(
+    "streamsim.run_info",
+    "streamsim_run_info",
+    "gauge",
+    "1",
+    "Always 1: what runs, stream or stress.",
+    ("mode",),
+    owner="streamsim",
+)
+
 METRICS: Final = (
     *(REQUEST_DURATION, PREDICTIONS, PREDICTION_KCAL, ROLLING_MEAN, FEEDBACK, FEEDBACK_LAG),
     *(QUALITY_MATCHED, QUALITY_SQUARED_LOG_ERROR, QUALITY_ABSOLUTE_ERROR),
     *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED),
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
     *(SHADOW, MODEL_CHECKS, MODEL_INFO, TRAINING_RMSLE, SPANS_DROPPED, EVENT_LOOP_LAG),
+    *(SIM_PLANNED, SIM_REQUESTS, SIM_IN_FLIGHT, SIM_REQUEST_DURATION, SIM_SCHEDULE_LAG, SIM_TARGET_RATE),
+    *(SIM_OWED, SIM_DUE, SIM_DELIVERED, SIM_RETRIES, SIM_RUN_INFO),
 )
 
 

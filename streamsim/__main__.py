@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,7 @@ from streamsim.clocks import Clocks
 from streamsim.display import screen_for, show_summary
 from streamsim.errors import OutputError, SimulatorError
 from streamsim.run import Plan, Screen, run
+from streamsim.scrapes import scrape_of
 from streamsim.source import load
 from streamsim.summary import COULD_NOT_RUN, MET, Summary, Verdict, as_json, judge
 from streamsim.telemetry import spans
@@ -53,8 +55,9 @@ def stream(options: argparse.Namespace) -> int:
     Raises:
         SimulatorError: it could not run.
     """
+    scrape = scrape_of(options, os.environ)
     rows = load(options.data, options.seed) if wants_records(options) else None
-    plan = make_plan(options, rows)
+    plan = replace(make_plan(options, rows), scrape=scrape)
     _raise_file_limit()
     if options.log == "json":
         from streamsim.log import LogScreen, run_log, tell_end  # noqa: PLC0415  only here

@@ -9,6 +9,7 @@ import math
 import random
 import time
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class Answer(NamedTuple):
     status: int = 0
     document: dict[str, Any] | None = None
     retry_after: float = 0.0
+    trace: "Identity | None" = None
+    """Where it is found in a trace, if the service was asked for one."""
 
 
 class Identity(NamedTuple):
@@ -61,6 +64,11 @@ class Identity(NamedTuple):
     def traceparent(self) -> str:
         """W3C Trace Context."""
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.traced:02x}"
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """As labels of an exemplar."""
+        return {"trace_id": f"{self.trace_id:032x}", "span_id": f"{self.span_id:016x}"}
 
 
 class Call(NamedTuple):
@@ -94,7 +102,7 @@ class _Request:
 class Client:
     """Sends to one service. Use `open_client`.
 
-    Counts in `resent` the requests that met a connection the service had closed while it was idle.
+    Counts in `resent_to`, by path, the requests that met a connection the service had closed while it was idle.
     """
 
     def __init__(self, sessions: "_Sessions", url: str, patience: float, calls: Calls | None) -> None:
@@ -103,7 +111,12 @@ class Client:
         self._patience = patience
         self._calls = calls
         self._random = random.Random()  # noqa: S311  trace ids have to be different, not secret
-        self.resent = 0
+        self.resent_to: Counter[str] = Counter()
+
+    @property
+    def resent(self) -> int:
+        """How many were sent again."""
+        return self.resent_to.total()
 
     async def predict(self, record: Record) -> Answer:
         """Ask for one prediction; OK means the right id came back with a finite Calories."""
@@ -123,19 +136,20 @@ class Client:
         identity = self._identity(id_json)
         headers = {"Content-Type": "application/json", "traceparent": identity.traceparent}
         request = _Request(self._url + path, body, headers)
-        if self._calls is None:
-            return await self._delivered(request)
         began = time.time_ns()
-        answer = await self._delivered(request)
-        self._calls.note(Call(path, identity, answer, request.resent, began, max(began, time.time_ns())))
+        answer = await self._delivered(path, request)
+        if identity.traced:
+            answer = answer._replace(trace=identity)
+        if self._calls is not None:
+            self._calls.note(Call(path, identity, answer, request.resent, began, max(began, time.time_ns())))
         return answer
 
-    async def _delivered(self, request: _Request) -> Answer:
+    async def _delivered(self, path: str, request: _Request) -> Answer:
         with anyio.move_on_after(self._patience):
             answer = await _try(self._sessions.pooled, request)
             if answer.cause is Cause.CLOSED and request.on_idle_connection:
                 # A connection that the service closes just as it is used again says nothing about the service.
-                self.resent += 1
+                self.resent_to[path] += 1
                 request.resent = True
                 answer = await _try(self._sessions.fresh, request)
             return answer

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import anyio
@@ -16,6 +17,7 @@ from streamsim.display import screen_for, show_summary
 from streamsim.errors import OutputError
 from streamsim.rows import Rows
 from streamsim.run import Plan, run
+from streamsim.scrapes import scrape_of
 from streamsim.service_view import Look, read_metrics, service_view
 from streamsim.source import load
 from streamsim.stress_report import Outcome, as_html, as_json, shown
@@ -41,7 +43,8 @@ def stress(options: argparse.Namespace) -> int:
     Raises:
         SimulatorError: it could not run.
     """
-    plan = stress_plan(options, load(options.data, options.seed))
+    scrape = scrape_of(options, os.environ)
+    plan = replace(stress_plan(options, load(options.data, options.seed)), scrape=scrape)
     tally, console = Tally(timeline=Timeline()), Console()
     before = Look(time.monotonic(), read_metrics(plan.url))
     with spans(os.environ, plan.url) as calls:

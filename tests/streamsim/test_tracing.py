@@ -215,10 +215,19 @@ async def streamed(service: CountingService, csv: Path, environ: dict[str, str],
 @pytest.mark.anyio
 async def test_without_a_collector_nothing_is_loaded_for_one(service: CountingService, csv: Path):
     """Neither OpenTelemetry nor an HTTP client beside the one there is."""
-    code, said = await streamed(service, csv, {}, "-X", "importtime")
+    code, said = await streamed(service, csv, {"OTEL_EXPORTER_PROMETHEUS_PORT": "0"}, "-X", "importtime")
     assert code == 0
     assert "streamsim.client" in said
     assert [name for name in ("opentelemetry", "httpx2", "prometheus_client") if name in said] == []
+
+
+@pytest.mark.anyio
+async def test_metrics_load_no_more_than_they_need(service: CountingService, csv: Path):
+    """A server and Prometheus's client: nothing that sends or makes spans."""
+    code, said = await streamed(service, csv, {"OTEL_EXPORTER_PROMETHEUS_PORT": str(free_port())}, "-X", "importtime")
+    assert code == 0
+    assert "prometheus_client" in said
+    assert [name for name in ("opentelemetry.sdk", "httpx2") if name in said] == []
 
 
 @pytest.mark.anyio

@@ -166,7 +166,7 @@ class Service:
             self.meters.shadowed("shed")
             return
         try:
-            kcal = await challenger.score(workout)
+            kcal = await self.profiles.shadowing(challenger.series.model_version, challenger.score(workout))
         except ScoringError as error:
             log.warning("the challenger %s gave no answer: %s", challenger.series.model_version, error)
             self.meters.shadowed("failed")

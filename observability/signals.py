@@ -251,7 +251,7 @@ REQUEST: Final = Span(
     "One request, from its arrival to the end of its answer. That of a feedback links to that of the prediction.",
     (
         *("http.request.method", "url.scheme", "url.path", "http.response.status_code"),
-        *("?http.route", "?http.request.method_original", "?error.type"),
+        *("?http.route", "?http.request.method_original", "?error.type", "?pyroscope.profile.id"),
     ),
 )
 SCORE: Final = Span(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from tests.live.made_with_go import cached, needed, run
+from tests.live.made_with_go import cached, in_cache, needed, run
 from tests.service_process import PATIENCE, ROOT, free_port
 
 STACK = ROOT / "observability" / "stack"
@@ -29,24 +29,30 @@ DECISION_WAIT = "2s"
 T = TypeVar("T")
 
 
+def path() -> Path:
+    """Where the program is, or would be."""
+    return in_cache(f"collector-{_version()}-{hashlib.sha256(MANIFEST.read_bytes()).hexdigest()[:12]}/collector")
+
+
+def _version() -> str:
+    found = re.search(r"^  version: (\S+)$", MANIFEST.read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 def built() -> Path:
     """Return the program, built now if it has to be.
 
     Raises:
         BuildFailed: there is no Go, or no way to the modules.
     """
-    manifest = MANIFEST.read_bytes()
-    found = re.search(rb"^  version: (\S+)$", manifest, re.MULTILINE)
-    assert found is not None
-    version = found[1].decode()
+    return cached(path(), "the OpenTelemetry Collector", _build)
 
-    def build(folder: Path) -> Path:
-        run(["go", "install", f"{BUILDER}@v{version}"], folder, {"GOBIN": str(folder)})
-        run([str(folder / "builder"), "--config", str(MANIFEST), "--output-path", str(folder / "out")], folder)
-        return folder / "out" / "calsvc-collector"
 
-    name = f"collector-{version}-{hashlib.sha256(manifest).hexdigest()[:12]}/collector"
-    return cached(name, "the OpenTelemetry Collector", build)
+def _build(folder: Path) -> Path:
+    run(["go", "install", f"{BUILDER}@v{_version()}"], folder, {"GOBIN": str(folder)})
+    run([str(folder / "builder"), "--config", str(MANIFEST), "--output-path", str(folder / "out")], folder)
+    return folder / "out" / "calsvc-collector"
 
 
 class Span(NamedTuple):

@@ -14,19 +14,22 @@ class BuildFailed(Exception):
     """The program is not there, and cannot be built."""
 
 
-def cached(name: str, what: str, build: Callable[[Path], Path]) -> Path:
-    """Return a program from the cache, where `build` puts it by way of a folder of its own if it has to.
+def in_cache(name: str) -> Path:
+    """Return where a program is in the user's cache, or would be. `name` tells its version and content."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calsvc" / name
+
+
+def cached(program: Path, what: str, build: Callable[[Path], Path]) -> Path:
+    """Return a program of the cache, built now if it has to be.
 
     Args:
-        name: of the file in the cache; says version and content, so that another one is another file.
+        program: where it is.
         what: it is, for people.
-        build: returns where it has built it.
+        build: builds it in a folder of its own, and returns where.
 
     Raises:
         BuildFailed: there is no Go, or no way to the modules.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calsvc"
-    program = cache / name
     if not program.exists():
         if shutil.which("go") is None:
             raise BuildFailed(f"{what} is built with Go, which is missing: https://go.dev/dl")

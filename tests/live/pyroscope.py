@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.live.made_with_go import cached, needed, run
+from tests.live.made_with_go import cached, in_cache, needed, run
 from tests.service_process import PATIENCE, free_port
 
 MODULE = "github.com/grafana/pyroscope"
@@ -29,13 +29,18 @@ RINGS += ("store-gateway.sharding-ring",)
 T = TypeVar("T")
 
 
+def path() -> Path:
+    """Where the program is, or would be."""
+    return in_cache(f"pyroscope-{VERSION}/pyroscope")
+
+
 def built() -> Path:
     """Return the program, built now if it has to be.
 
     Raises:
         BuildFailed: there is no Go, or no way to the modules.
     """
-    return cached(f"pyroscope-{VERSION}/pyroscope", "the Pyroscope server", _build)
+    return cached(path(), "the Pyroscope server", _build)
 
 
 def _build(folder: Path) -> Path:
@@ -86,14 +91,17 @@ class Pyroscope:
         names: list[str] = self._ask("querier.v1.QuerierService/LabelValues", asked).get("names", [])
         return names
 
-    def functions(self, selector: str, spans: Sequence[str] = ()) -> dict[str, int]:
-        """CPU nanoseconds of each function of the last hour, with all that it called, where the labels are such.
+    def functions(self, selector: str, spans: Sequence[str] = (), since: float | None = None) -> dict[str, int]:
+        """CPU nanoseconds of each function, with all that it called.
 
-        `spans`: ids of the only spans that count.
+        Args:
+            selector: of the labels.
+            spans: ids of the only spans that count; all the process's work without.
+            since: seconds since the epoch; an hour ago without.
         """
         now = int(time.time() * 1000)
         asked: dict[str, Any] = {"profileTypeID": CPU, "labelSelector": selector, "maxNodes": 100_000}
-        asked |= {"start": now - 3_600_000, "end": now + 60_000}
+        asked |= {"start": now - 3_600_000 if since is None else int(since * 1000), "end": now + 60_000}
         if spans:
             answer = self._ask(
                 "querier.v1.QuerierService/SelectMergeSpanProfile", asked | {"spanSelector": list(spans)}

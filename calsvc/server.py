@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from calsvc import __version__
 from calsvc.app import create_app
+from calsvc.endpoints import CALLS
 from calsvc.lifecycle import Lifecycle, Phase
 from calsvc.loading import ModelSource, open_model_source
 from calsvc.protocol import Protocol
@@ -56,7 +57,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     service = create_service(settings, telemetry, lifecycle, time.monotonic)
     service.profiles = start_profiles(settings.profiles_address, "calsvc", {"service_version": __version__})
     source = open_model_source(service)
-    server = _Server(uvicorn_config(create_app(service, source)), lifecycle)
+    app = service.profiles.endpoints(create_app(service, source), CALLS)
+    server = _Server(uvicorn_config(app), lifecycle)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_announce, service, listener)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.events import Told, record_of
 from observability.histogram import Distribution, Histogram
+from observability.samples import WORK
 from observability.sampling import SLOW, Sampling, is_drawn
 from observability.signals import REQUEST_ANSWERED, REQUEST_FAILED
 from observability.tracing import METHODS, OTHER, HttpRequest, RequestSpan, RequestSpans
@@ -134,6 +135,9 @@ class Request:
         self._drawn = is_drawn(recorder.sampling, headers)
         if self._drawn and recorder.spans is not None:
             self.span = recorder.spans.begin(headers)
+            if (work := self.scope.get(WORK)) is not None:
+                work.of_span(self.span.span_id)
+                self.span.profiled = True
         return self
 
     def __exit__(self, *error: object) -> None:

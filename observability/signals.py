@@ -387,7 +387,7 @@ REQUEST: Final = Span(
     "One request, from its arrival to the end of its answer. That of a feedback links to that of the prediction.",
     (
         *("http.request.method", "url.scheme", "url.path", "http.response.status_code"),
-        *("?http.route", "?http.request.method_original", "?error.type"),
+        *("?http.route", "?http.request.method_original", "?error.type", "?pyroscope.profile.id"),
     ),
 )
 SCORE: Final = Span(
@@ -579,8 +579,16 @@ PROFILES_LOST: Final = Event(
     "warning",
     "observability",
     "no Pyroscope server at {server.address}:{server.port} ({cause}): profiles are lost until there is one",
-    "Looked for once, at the start.",
+    "Looked for at the start and every 15 s; told once an outage.",
     ("server.address", "server.port", "cause"),
+)
+PROFILES_BACK: Final = Event(
+    "telemetry.profiles.back",
+    "info",
+    "observability",
+    "profiles arrive at {server.address}:{server.port} again",
+    "A Pyroscope server that was missing is there.",
+    ("server.address", "server.port"),
 )
 SERVER_LINE: Final = Event(
     "uvicorn.line",
@@ -603,7 +611,7 @@ EVENTS: Final = (
     *(SERVICE_READY, SERVICE_DRAINING, SERVICE_STOPPED, REQUEST_ANSWERED, REQUEST_FAILED, REQUESTS_REFUSED),
     *(MODEL_INSTALLED, MODEL_KEPT, MODEL_RESTORED, MODEL_NOT_REMEMBERED, MODEL_CHECK_FAILED, CHALLENGER_SILENT),
     *(RUN_STARTED, RUN_ENDED, RUN_FAILED, SERVICE_UNREACHABLE, SERVICE_REACHABLE),
-    *(PAGE_FAILED, SPANS_LOST, PROFILES_MISSING, PROFILES_LOST, SERVER_LINE, LIBRARY_LINE),
+    *(PAGE_FAILED, SPANS_LOST, PROFILES_MISSING, PROFILES_LOST, PROFILES_BACK, SERVER_LINE, LIBRARY_LINE),
 )
 
 RESOURCE: Final = (

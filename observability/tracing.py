@@ -31,6 +31,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from observability.samples import PROFILE_ID, WORTH_A_PROFILE
 from observability.sampling import Headers
 from observability.signals import Span
 
@@ -52,7 +53,7 @@ class RequestSpan:
         ago: nanoseconds since it began, where that is only now found to be worth a span.
     """
 
-    __slots__ = ("_before", "ended", "linked", "parent", "span_id", "started", "steps", "trace_id")
+    __slots__ = ("_before", "ended", "linked", "parent", "profiled", "span_id", "started", "steps", "trace_id")
 
     def __init__(self, parent: SpanContext | None, ago: int = 0) -> None:
         self.parent = parent
@@ -60,6 +61,8 @@ class RequestSpan:
         self.span_id = random.getrandbits(64) or 1
         self.linked: tuple[int, int] | None = None
         """Trace and span id of a span elsewhere that this one refers to."""
+        self.profiled = False
+        """Whether samples of this process that were taken in it carry its id."""
         self.steps: list[Step] = []
         """Those that have ended."""
         self.started = time.time_ns() - ago
@@ -177,6 +180,9 @@ class RequestSpans:
         """Hand over a span that has ended, after its steps. Only a fault of the service's own makes it an error."""
         state = span.parent.trace_state if span.parent else None
         own = sampled(span.trace_id, span.span_id, state)
+        attributes = attributes_of(request)
+        if span.profiled and span.ended - span.started >= WORTH_A_PROFILE:
+            attributes = {**attributes, PROFILE_ID: format_span_id(span.span_id)}
         for step in span.steps:
             self._outlet.send(_ended(step, own))
         self._outlet.send(
@@ -185,7 +191,7 @@ class RequestSpans:
                 kind=SpanKind.SERVER,
                 own=own,
                 parent=span.parent,
-                attributes=attributes_of(request),
+                attributes=attributes,
                 started=span.started,
                 ended=span.ended,
                 fault=request.status >= HTTPStatus.INTERNAL_SERVER_ERROR,

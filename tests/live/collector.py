@@ -8,10 +8,8 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -19,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import pytest
-
+from tests.live.made_with_go import cached, in_cache, needed, run
 from tests.service_process import PATIENCE, ROOT, free_port
 
 STACK = ROOT / "observability" / "stack"
@@ -32,8 +29,15 @@ DECISION_WAIT = "2s"
 T = TypeVar("T")
 
 
-class BuildFailed(Exception):
-    """There is no collector, and none can be built."""
+def path() -> Path:
+    """Where the program is, or would be."""
+    return in_cache(f"collector-{_version()}-{hashlib.sha256(MANIFEST.read_bytes()).hexdigest()[:12]}/collector")
+
+
+def _version() -> str:
+    found = re.search(r"^  version: (\S+)$", MANIFEST.read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
 
 
 def built() -> Path:
@@ -42,43 +46,13 @@ def built() -> Path:
     Raises:
         BuildFailed: there is no Go, or no way to the modules.
     """
-    manifest = MANIFEST.read_bytes()
-    found = re.search(rb"^  version: (\S+)$", manifest, re.MULTILINE)
-    assert found is not None
-    version = found[1].decode()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calsvc"
-    program = cache / f"collector-{version}-{hashlib.sha256(manifest).hexdigest()[:12]}" / "collector"
-    if not program.exists():
-        if shutil.which("go") is None:
-            raise BuildFailed("the OpenTelemetry Collector is built with Go, which is missing: https://go.dev/dl")
-        program.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-            _build(Path(scratch), version).replace(program)
-    return program
+    return cached(path(), "the OpenTelemetry Collector", _build)
 
 
-def _build(folder: Path, version: str) -> Path:
-    environ = os.environ | {"GOBIN": str(folder), "CGO_ENABLED": "0"}
-    for command in (
-        ["go", "install", f"{BUILDER}@v{version}"],
-        [str(folder / "builder"), "--config", str(MANIFEST), "--output-path", str(folder / "out")],
-    ):
-        ended = subprocess.run(
-            command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        if ended.returncode != 0:
-            raise BuildFailed(f"{' '.join(command)}: {ended.stdout[-2000:]}")
+def _build(folder: Path) -> Path:
+    run(["go", "install", f"{BUILDER}@v{_version()}"], folder, {"GOBIN": str(folder)})
+    run([str(folder / "builder"), "--config", str(MANIFEST), "--output-path", str(folder / "out")], folder)
     return folder / "out" / "calsvc-collector"
-
-
-def needed() -> Path:
-    """The program; where it cannot be had, skip on a user's machine and fail in CI."""
-    try:
-        return built()
-    except BuildFailed as failure:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(failure))
-        pytest.skip(str(failure))
 
 
 class Span(NamedTuple):
@@ -110,7 +84,7 @@ class Collector:
     """A collector that can be stopped, killed and started again: same ports, same file."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
-        self._program = needed()
+        self._program = needed(built)
         self._health, self._metrics, http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(4))
         self._file = folder / "traces.jsonl"
         self._log = folder / "collector.log"

@@ -22,6 +22,13 @@ class Requests(NamedTuple):
     errors: int
 
 
+class Lags(NamedTuple):
+    """Truths that found their prediction, and the seconds that they came after it, added up."""
+
+    truths: int
+    seconds: float
+
+
 class Reading(NamedTuple):
     """What was found at `at`, seconds of the service's clock."""
 
@@ -29,7 +36,7 @@ class Reading(NamedTuple):
     phase: str
     requests: Requests
     latency: Counts
-    lag: Counts
+    lags: Lags
     predictions: int
     quality: Quality | None
     challenger_quality: Quality | None
@@ -51,7 +58,7 @@ def read(service: Service) -> Reading:
         phase=service.lifecycle.phase.value,
         requests=_requests(meters.request_duration),
         latency=_answered(meters.request_duration),
-        lag=_counts(meters._lag),  # noqa: SLF001
+        lags=Lags(sum(_counts(meters._lag)), meters._lag._sum),  # noqa: SLF001
         predictions=sum(each.predictions for each in series if each.series.role == CHAMPION),
         quality=_quality(series, service.champion),
         challenger_quality=_quality(series, service.challenger),
@@ -67,11 +74,6 @@ def read(service: Service) -> Reading:
 def bounds_ms(service: Service) -> list[float]:
     """Return the bounds between the buckets of latency, milliseconds."""
     return [1e3 * bound for bound in service.meters.request_duration._bounds]  # noqa: SLF001
-
-
-def lag_bounds(service: Service) -> Sequence[float]:
-    """Return the bounds between the buckets of feedback lag, seconds."""
-    return service.meters._lag._bounds  # noqa: SLF001
 
 
 def _quality(series: Sequence[SeriesSnapshot], model: ServingModel | None) -> Quality | None:

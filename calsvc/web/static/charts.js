@@ -13,7 +13,7 @@ const CHARTS = {
     lines: [
       line("predict_per_s", "predict", "accent", "rate", { fill: true }),
       line("feedback_per_s", "feedback", "strong", "rate", { dash: [5, 3] }),
-      line("errors_per_s", "errors", "alarm", "rate"),
+      line("errors_per_s", "errors", "alarm", "rate", { no0: true }),
     ],
   },
   latency: {
@@ -28,8 +28,8 @@ const CHARTS = {
     least: 1,
     ticks: (share) => `${Math.round(100 * share)}`,
     lines: [
-      line("coverage_matured", "of labels due", "accent", "percent"),
-      line("coverage_window", "in window", "strong", "percent", { dash: [5, 3] }),
+      line("coverage_matured", "matured", "accent", "percent"),
+      line("coverage_window", "window", "strong", "percent", { dash: [5, 3] }),
     ],
   },
   rmsle: {
@@ -43,12 +43,18 @@ const CHARTS = {
   mae: { least: 1, lines: [labels, line("mae_kcal", "live", "accent", "kcal")] },
   lag: {
     least: 1,
-    lines: [line("pending", "pending", "quiet", "count", { scale: "n" }), line("lag_s", "median lag", "accent", "seconds")],
+    lines: [
+      line("pending", "pending", "quiet", "count", { scale: "n" }),
+      line("lag_s", "mean lag", "accent", "seconds"),
+    ],
   },
 };
 
+const counts = ({ scale }) => scale === "n";
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const lastMinutes = (_, __, last) => [(last ?? SPAN) - SPAN, last ?? SPAN];
 const upTo = (least) => (_, __, most) => [0, Math.max(least, 1.1 * (most ?? 0))];
+const without0 = (column, asked) => (asked ? column.map((value) => value || null) : column); // no line along the bottom
 const short = (value) => (value >= 1e6 ? `${value / 1e6}M` : value >= 1e4 ? `${value / 1e3}k` : `${value}`);
 
 function series({ tone, scale = "y", dash, fill }) {
@@ -58,16 +64,15 @@ function series({ tone, scale = "y", dash, fill }) {
 }
 
 function axes({ lines, ticks = short }) {
-  const common = { stroke: colour("muted"), font: "12px system-ui, sans-serif", ticks: { show: false } };
+  const common = { stroke: colour("muted"), font: "12px system-ui, sans-serif", ticks: { show: false }, gap: 6 };
+  const upright = { ...common, size: 44, space: 32 };
   const grid = { stroke: colour("line"), width: 1 };
   const values = (format) => (_, splits) => splits.map(format);
-  const all = [
-    { ...common, grid: { show: false }, values: values(minute), space: 64, size: 26, gap: 6 },
-    { ...common, scale: "y", grid, values: values(ticks), size: 44, gap: 6, space: 32 },
-  ];
-  if (lines.some((each) => each.scale === "n"))
-    all.push({ ...common, scale: "n", side: 1, grid: { show: false }, values: values(short), size: 44, gap: 6, space: 32, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] });
-  return all;
+  const whole = (_, splits) => splits.map((value) => (Number.isInteger(value) ? short(value) : ""));
+  const time = { ...common, grid: { show: false }, values: values(minute), space: 64, size: 26 };
+  const left = { ...upright, scale: "y", grid, values: values(ticks) };
+  const right = { ...upright, scale: "n", side: 1, grid: { show: false }, values: whole };
+  return lines.some(counts) ? [time, left, right] : [time, left];
 }
 
 function key({ label, tone, dash }) {
@@ -103,17 +108,17 @@ export class Chart {
   // The colours are those of the moment: built anew when the scheme changes.
   build() {
     this.plot?.destroy();
-    this.plot = new uPlot(this.options(), this.data ?? [[], ...this.spec.lines.map(() => [])], this.place);
+    this.plot = new uPlot(this.options(), this.drawn ?? [[], ...this.spec.lines.map(() => [])], this.place);
   }
 
   options() {
     const { least, lines } = this.spec;
     return {
       ...this.size(),
-      padding: [8, lines.some((each) => each.scale === "n") ? 0 : 12, 0, 0],
+      padding: [8, lines.some(counts) ? 0 : 12, 0, 0],
       legend: { show: false },
-      cursor: { sync: { key: "page", scales: ["x", null] }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
-      scales: { x: { range: (_, __, last) => [(last ?? SPAN) - SPAN, last ?? SPAN] }, y: { range: upTo(least) }, n: { range: upTo(1) } },
+      cursor: { sync: { key: "page", scales: ["x", null] }, y: false, drag: { x: false, y: false } },
+      scales: { x: { range: lastMinutes }, y: { range: upTo(least) }, n: { range: upTo(1) } },
       axes: axes(this.spec),
       series: [{}, ...lines.map(series)],
       hooks: { setCursor: [() => this.read()] },
@@ -122,9 +127,10 @@ export class Chart {
 
   draw(columns) {
     this.data = [columns.at, ...this.spec.lines.map(({ field }) => columns[field])];
+    this.drawn = [columns.at, ...this.spec.lines.map(({ field, no0 }) => without0(columns[field], no0))];
     const measured = this.spec.lines.filter(({ reference }) => !reference).flatMap(({ field }) => columns[field]);
     this.place.classList.toggle("empty", measured.every((value) => value === null));
-    this.plot.setData(this.data);
+    this.plot.setData(this.drawn);
     this.read();
   }
 
@@ -136,7 +142,8 @@ export class Chart {
     const texts = this.spec.lines.map(({ as }, number) => show(this.data[number + 1][at], as));
     this.keys.forEach(({ value }, number) => (value.textContent = texts[number]));
     const said = this.spec.lines.map(({ label }, number) => `${label} ${texts[number]}`).join(", ");
-    this.place.setAttribute("aria-label", `${this.title}, ${minute(this.data[0][at] ?? 0)}: ${said}. Arrow keys look back.`);
+    const when = minute(this.data[0][at] ?? 0);
+    this.place.setAttribute("aria-label", `${this.title}, ${when}: ${said}. Arrow keys look back.`);
   }
 
   step(event) {

@@ -35,9 +35,9 @@ class Meters:
         self._clock = clock
         self.request_duration = signals.create_histogram(telemetry.registry, signals.REQUEST_DURATION)
         self._kcal = signals.create_histogram(telemetry.registry, signals.PREDICTION_KCAL)
-        self._lag = signals.create_histogram(telemetry.registry, signals.FEEDBACK_LAG).labels()
+        self.lag = signals.create_histogram(telemetry.registry, signals.FEEDBACK_LAG).labels()
         self._kcal_of: dict[str, Distribution] = {}
-        self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self._shadows = dict.fromkeys(SHADOW_OUTCOMES, 0)
         self._model_checks: Counter[tuple[str, str]] = Counter()
         self.model: dict[str, str] | None = None
@@ -60,9 +60,9 @@ class Meters:
 
     def joined(self, outcome: str, lag: float | None = None) -> None:
         """Count one feedback by outcome; `lag` seconds since its prediction where it was matched."""
-        self._outcomes[outcome] += 1
+        self.outcomes[outcome] += 1
         if lag is not None:
-            self._lag.observe(lag)
+            self.lag.observe(lag)
 
     def shadowed(self, outcome: Literal["scored", "shed", "failed"]) -> None:
         """Count one record that was offered to the challenger."""
@@ -92,7 +92,7 @@ class Meters:
             signals.observe(meter, metric, self._of_each_pair(sums))
         signals.observe(meter, signals.ROLLING_MEAN, self._rolling_means)
         signals.observe(meter, signals.COVERAGE, self._coverage)
-        signals.observe(meter, signals.FEEDBACK, _of_outcomes(self._outcomes))
+        signals.observe(meter, signals.FEEDBACK, _of_outcomes(self.outcomes))
         signals.observe(meter, signals.SHADOW, _of_outcomes(self._shadows))
         signals.observe(meter, signals.MODEL_CHECKS, self._checks)
         signals.observe(meter, signals.PENDING, lambda _: [Observation(self._store.statistics().pending)])

@@ -35,7 +35,7 @@ SHOWN = {
 }
 """By field of the page: the metric that says the same, its labels, digits shown, and the factor of the unit."""
 DASH = "\N{EN DASH}"
-BIG = "[...document.querySelectorAll('.six b')].map((each) => each.textContent)"
+BIG = "[...document.querySelectorAll('.tiles b')].map((each) => each.textContent)"
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def test_an_empty_page_says_what_to_type(service: ServiceProcess):
 
     async def scenario(tab: Tab) -> None:
         await each_view(tab, service.url)
-        assert await tab.evaluate(BIG) == ["0.0", DASH, "0", DASH, DASH, DASH]
+        assert await tab.evaluate(BIG) == ["0.0", DASH, "0", "0", DASH, DASH, DASH, DASH]
         command = await tab.evaluate("document.getElementById('command').textContent")
-        assert command == f"./justw stream --rps 20 --on 5 --off 25 --url {service.url}"
+        assert command == f"just stream --rps 20 --on 5 --off 25 --url {service.url}"
         hint = await tab.evaluate("document.getElementById('hint').innerText")
         assert "1 s" in hint
         assert "CALSVC_FEEDBACK_DELAY" in hint
@@ -173,10 +173,13 @@ def test_the_page_comes_back_by_itself(workshop: Workshop, tmp_path: Path):
             await tab.until(f"{LIVE} && document.querySelector('[data-show=predictions]').textContent === '1'")
             await tab.evaluate("window.before = 1")
             assert await asyncio.to_thread(first.stop) == 0
-            await tab.until("document.getElementById('status').textContent === 'reconnecting'")
+            await tab.until("document.getElementById('status').textContent === 'connection lost'")
+            await tab.until("/^data [1-9][0-9]* s old$/.test(document.getElementById('age').textContent)")
+            assert await tab.evaluate("document.querySelector('[data-show=predictions]').textContent") == "1"
         with serving(environ, tmp_path):
             await tab.until(f"{LIVE} && document.querySelector('[data-show=predictions]').textContent === '0'")
             assert await tab.evaluate("window.before") == 1
+            assert await tab.evaluate("document.getElementById('age').textContent") == ""
 
     look(scenario)
 

@@ -1,6 +1,6 @@
-// Ten minutes in six small charts. Lines differ in brightness and dashes, so that no chart needs colour to be read.
+// Ten minutes in six small charts. Lines differ in dashes and brightness too: no chart needs colour to be read.
 
-import { minute, show } from "./format.js";
+import { show } from "./format.js";
 
 const SPAN = 600;
 const REFERENCE = { dash: [2, 4], reference: true };
@@ -11,7 +11,7 @@ const CHARTS = {
   requests: {
     least: 1,
     lines: [
-      line("predict_per_s", "predict", "accent", "rate", { fill: true }),
+      line("predict_per_s", "predict", "accent", "rate", { shaded: true }),
       line("feedback_per_s", "feedback", "strong", "rate", { dash: [5, 3] }),
       line("errors_per_s", "errors", "alarm", "rate", { no0: true }),
     ],
@@ -28,7 +28,7 @@ const CHARTS = {
     least: 1,
     ticks: (share) => `${Math.round(100 * share)}`,
     lines: [
-      line("coverage_matured", "matured", "accent", "percent"),
+      line("coverage_matured", "matured", "accent", "percent", { shaded: true }),
       line("coverage_window", "window", "strong", "percent", { dash: [5, 3] }),
     ],
   },
@@ -45,7 +45,7 @@ const CHARTS = {
     least: 1,
     lines: [
       line("pending", "pending", "quiet", "count", { scale: "n" }),
-      line("lag_s", "mean lag", "accent", "seconds"),
+      line("lag_s", "mean lag", "strong", "seconds"),
     ],
   },
 };
@@ -55,12 +55,20 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const lastMinutes = (_, __, last) => [(last ?? SPAN) - SPAN, last ?? SPAN];
 const upTo = (least) => (_, __, most) => [0, Math.max(least, 1.1 * (most ?? 0))];
 const without0 = (column, asked) => (asked ? column.map((value) => value || null) : column); // no line along the bottom
-const short = (value) => (value >= 1e6 ? `${value / 1e6}M` : value >= 1e4 ? `${value / 1e3}k` : `${value}`);
+const [brief, plain] = ["compact", "standard"].map((notation) => new Intl.NumberFormat("en", { notation }));
+const short = (value) => (value >= 1e4 ? brief : plain).format(value);
 
-function series({ tone, scale = "y", dash, fill }) {
-  const stroke = colour(tone);
-  const shade = tone === "quiet" ? colour("quiet-fill") : fill ? colour("accent-fill") : undefined;
-  return { scale, stroke, dash, fill: shade, width: tone === "quiet" ? 1 : 1.75, points: { size: 4 } };
+// A shade that fades out towards the axis.
+const fading = (tone) => ({ ctx, bbox }) => {
+  const shade = ctx.createLinearGradient(0, bbox.top, 0, bbox.top + bbox.height);
+  shade.addColorStop(0, colour(tone));
+  shade.addColorStop(1, "transparent");
+  return shade;
+};
+
+function series({ tone, scale = "y", dash, shaded }) {
+  const fill = tone === "quiet" ? colour("quiet-fill") : shaded ? fading("accent-fill") : undefined;
+  return { scale, stroke: colour(tone), dash, fill, width: tone === "quiet" ? 1 : 2, points: { size: 4 } };
 }
 
 function axes({ lines, ticks = short }) {
@@ -69,7 +77,7 @@ function axes({ lines, ticks = short }) {
   const grid = { stroke: colour("line"), width: 1 };
   const values = (format) => (_, splits) => splits.map(format);
   const whole = (_, splits) => splits.map((value) => (Number.isInteger(value) ? short(value) : ""));
-  const time = { ...common, grid: { show: false }, values: values(minute), space: 64, size: 26 };
+  const time = { ...common, grid: { show: false }, values: values((at) => show(at, "minute")), incrs: [120], space: 30, size: 26 };
   const left = { ...upright, scale: "y", grid, values: values(ticks) };
   const right = { ...upright, scale: "n", side: 1, grid: { show: false }, values: whole };
   return lines.some(counts) ? [time, left, right] : [time, left];
@@ -89,10 +97,11 @@ export class Chart {
   constructor(figure) {
     this.spec = CHARTS[figure.dataset.chart];
     this.title = figure.querySelector("h3").textContent;
+    this.when = document.createElement("time");
     this.keys = this.spec.lines.map(key);
     const list = document.createElement("ul");
     list.append(...this.keys.map((each) => each.item));
-    figure.querySelector("figcaption").append(list);
+    figure.querySelector("figcaption").append(this.when, list);
     this.place = figure.appendChild(document.createElement("div"));
     Object.assign(this.place, { className: "plot", tabIndex: 0, role: "img" });
     this.place.addEventListener("keydown", (event) => this.step(event));
@@ -115,7 +124,7 @@ export class Chart {
     const { least, lines } = this.spec;
     return {
       ...this.size(),
-      padding: [8, lines.some(counts) ? 0 : 12, 0, 0],
+      padding: [12, lines.some(counts) ? 0 : 20, 0, 0], // room for half a time at the end of the axis
       legend: { show: false },
       cursor: { sync: { key: "page", scales: ["x", null] }, y: false, drag: { x: false, y: false } },
       scales: { x: { range: lastMinutes }, y: { range: upTo(least) }, n: { range: upTo(1) } },
@@ -142,7 +151,8 @@ export class Chart {
     const texts = this.spec.lines.map(({ as }, number) => show(this.data[number + 1][at], as));
     this.keys.forEach(({ value }, number) => (value.textContent = texts[number]));
     const said = this.spec.lines.map(({ label }, number) => `${label} ${texts[number]}`).join(", ");
-    const when = minute(this.data[0][at] ?? 0);
+    const when = show(this.data[0][at], "time");
+    this.when.textContent = under === null ? "" : when;
     this.place.setAttribute("aria-label", `${this.title}, ${when}: ${said}. Arrow keys look back.`);
   }
 

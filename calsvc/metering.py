@@ -36,9 +36,9 @@ class Meters:
         self._clock = clock
         self.request_duration = create_histogram(telemetry.registry, signals.REQUEST_DURATION)
         self._kcal = create_histogram(telemetry.registry, signals.PREDICTION_KCAL)
-        self._lag = create_histogram(telemetry.registry, signals.FEEDBACK_LAG).labels()
+        self.lag = create_histogram(telemetry.registry, signals.FEEDBACK_LAG).labels()
         self._kcal_of: dict[str, Distribution] = {}
-        self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self._shadows = dict.fromkeys(SHADOW_OUTCOMES, 0)
         self._model_checks: Counter[tuple[str, str]] = Counter()
         self.model: dict[str, str] | None = None
@@ -61,9 +61,9 @@ class Meters:
 
     def joined(self, outcome: str, lag: float | None = None) -> None:
         """Count one feedback by outcome; `lag` seconds since its prediction where it was matched."""
-        self._outcomes[outcome] += 1
+        self.outcomes[outcome] += 1
         if lag is not None:
-            self._lag.observe(lag)
+            self.lag.observe(lag)
 
     def shadowed(self, outcome: Literal["scored", "shed", "failed"]) -> None:
         """Count one record that was offered to the challenger."""
@@ -93,7 +93,7 @@ class Meters:
             observe(meter, metric, self._of_each_pair(sums))
         observe(meter, signals.ROLLING_MEAN, self._rolling_means)
         observe(meter, signals.COVERAGE, self._coverage)
-        observe(meter, signals.FEEDBACK, _of_outcomes(self._outcomes))
+        observe(meter, signals.FEEDBACK, _of_outcomes(self.outcomes))
         observe(meter, signals.SHADOW, _of_outcomes(self._shadows))
         observe(meter, signals.MODEL_CHECKS, self._checks)
         observe(meter, signals.PENDING, lambda _: [Observation(self._store.statistics().pending)])

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from calsvc import protocol
 from calsvc.admission import Admission, Doorman, is_whole
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle
@@ -347,3 +348,28 @@ def test_what_is_written_in_one_round_leaves_in_one_piece():
         assert transport.written == [b"head body", b"last"]
 
     asyncio.run(play())
+
+
+def test_a_client_that_does_not_read_is_dropped(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its connection is reset, nothing is held for it any longer, and its request counts as gone."""
+    monkeypatch.setattr(protocol, "UNREAD", 0.2)
+
+    async def play(service: Running) -> None:
+        with socket.create_connection(("127.0.0.1", service.port)) as deaf:
+            deaf.setblocking(False)
+            ask = b"GET /openapi.json HTTP/1.1\r\nHost: calsvc\r\n\r\n" * 1000  # more than the kernel keeps
+            await until(lambda: reset(deaf, ask))
+        await until(lambda: service.service.admission.in_flight == 0)
+
+    scenario(bundle, 8, play)
+
+
+def reset(client: socket.socket, ask: bytes) -> bool:
+    """Whether the service has closed a client's connection; while it has not, the client asks for more."""
+    try:
+        client.send(ask)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return False

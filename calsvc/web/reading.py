@@ -1,13 +1,13 @@
 """One look at the service: what was counted since the start, and what stands now. Nothing is divided here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from calsvc.feedback.quality import CHAMPION, Coverage, Quality, SeriesSnapshot
 from calsvc.feedback.store import StoreStatistics
 from calsvc.service import Service
 from calsvc.serving import ServingModel
-from observability.histogram import Distribution, Histogram
+from observability.histogram import Histogram
 
 Counts = Sequence[int]
 """How many values fell into each bucket of a histogram; the last one lies above all bounds."""
@@ -22,6 +22,13 @@ class Requests(NamedTuple):
     errors: int
 
 
+class Lags(NamedTuple):
+    """Truths that found their prediction, and the seconds that they came after it, added up."""
+
+    truths: int
+    seconds: float
+
+
 class Reading(NamedTuple):
     """What was found at `at`, seconds of the service's clock."""
 
@@ -29,7 +36,7 @@ class Reading(NamedTuple):
     phase: str
     requests: Requests
     latency: Counts
-    lag: Counts
+    lags: Lags
     predictions: int
     quality: Quality | None
     challenger_quality: Quality | None
@@ -51,13 +58,13 @@ def read(service: Service) -> Reading:
         phase=service.lifecycle.phase.value,
         requests=_requests(meters.request_duration),
         latency=_answered(meters.request_duration),
-        lag=_counts(meters._lag),  # noqa: SLF001
+        lags=Lags(sum(meters.lag.counts), meters.lag.total),
         predictions=sum(each.predictions for each in series if each.series.role == CHAMPION),
         quality=_quality(series, service.champion),
         challenger_quality=_quality(series, service.challenger),
         coverage=service.scoreboard.coverage(now),
         store=service.store.statistics(),
-        outcomes=dict(meters._outcomes),  # noqa: SLF001
+        outcomes=dict(meters.outcomes),
         champion=service.champion,
         challenger=service.challenger,
         previous_version=service.previous_version,
@@ -66,12 +73,7 @@ def read(service: Service) -> Reading:
 
 def bounds_ms(service: Service) -> list[float]:
     """Return the bounds between the buckets of latency, milliseconds."""
-    return [1e3 * bound for bound in service.meters.request_duration._bounds]  # noqa: SLF001
-
-
-def lag_bounds(service: Service) -> Sequence[float]:
-    """Return the bounds between the buckets of feedback lag, seconds."""
-    return service.meters._lag._bounds  # noqa: SLF001
+    return [1e3 * bound for bound in service.meters.request_duration.bounds]
 
 
 def _quality(series: Sequence[SeriesSnapshot], model: ServingModel | None) -> Quality | None:
@@ -81,7 +83,8 @@ def _quality(series: Sequence[SeriesSnapshot], model: ServingModel | None) -> Qu
 
 def _requests(durations: Histogram) -> Requests:
     total = predict = feedback = errors = 0
-    for (route, _, status), count in _answers(durations):
+    for (route, _, status), distribution in durations.known.items():
+        count = sum(distribution.counts)
         total += count
         predict += count if route == "/predict" else 0
         feedback += count if route == "/feedback" else 0
@@ -90,15 +93,6 @@ def _requests(durations: Histogram) -> Requests:
 
 
 def _answered(durations: Histogram) -> Counts:
-    """Return how long answered predictions took. Does not ask for the labels: that would make an empty series."""
-    found = durations._known.get(("/predict", "POST", "200"))  # noqa: SLF001
-    return _counts(found) if found is not None else (0,) * (len(durations._bounds) + 1)  # noqa: SLF001
-
-
-def _answers(durations: Histogram) -> Iterator[tuple[tuple[str, ...], int]]:
-    for labels, distribution in durations._known.items():  # noqa: SLF001
-        yield labels, sum(_counts(distribution))
-
-
-def _counts(distribution: Distribution) -> Counts:
-    return tuple(distribution._counts)  # noqa: SLF001
+    """Return how long answered predictions took."""
+    found = durations.known.get(("/predict", "POST", "200"))
+    return found.counts if found is not None else (0,) * (len(durations.bounds) + 1)

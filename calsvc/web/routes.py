@@ -35,7 +35,7 @@ FILES: Final = {
 }
 """By path: what is served, and nothing else is."""
 EVENTS: Final = "/events"
-MAX_PAGES: Final = 250
+MAX_PAGES: Final = 200
 """Streams at once: each holds a connection, of which a process has some thousand."""
 RETRY: Final = b"retry: 2000\n\n"
 """Milliseconds after which a browser comes back when a stream has ended."""

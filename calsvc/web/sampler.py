@@ -9,8 +9,8 @@ import msgspec
 
 from calsvc import __version__
 from calsvc.service import Service
-from calsvc.web.reading import bounds_ms, lag_bounds, read
-from calsvc.web.snapshot import CHARTED, Buckets, Snapshot, Window, summarize
+from calsvc.web.reading import bounds_ms, read
+from calsvc.web.snapshot import CHARTED, Snapshot, Window, summarize
 from observability.events import tell
 from observability.signals import PAGE_FAILED
 
@@ -73,7 +73,7 @@ class Sampler:
     def __init__(self, service: Service, wall: Callable[[], float]) -> None:
         self._service = service
         self._wall = wall
-        self._buckets = Buckets(bounds_ms(service), lag_bounds(service))
+        self._bounds_ms = bounds_ms(service)
         self._window = Window()
         settings = service.settings
         about = {
@@ -81,8 +81,8 @@ class Sampler:
             "label_delay_s": settings.feedback_delay,
             "window_s": settings.quality_window,
             "retention_s": settings.feedback_retention,
-            "latency_floor_ms": self._buckets.latency_ms[0],
-            "latency_ceiling_ms": self._buckets.latency_ms[-1],
+            "latency_floor_ms": self._bounds_ms[0],
+            "latency_ceiling_ms": self._bounds_ms[-1],
         }
         self.feed = Feed(about)
 
@@ -90,7 +90,7 @@ class Sampler:
         """Look once."""
         reading = read(self._service)
         self._window.add(reading)
-        self.feed.publish(summarize(self._window, reading, self._wall(), self._buckets))
+        self.feed.publish(summarize(self._window, reading, self._wall(), self._bounds_ms))
 
     async def run(self) -> None:
         """Look every second until the process is told to go; then once more, to show that it goes, and let all go."""

@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from calsvc.web.reading import Counts, Reading
+from calsvc.web.reading import Counts, Lags, Reading
 
 SHORT: Final = 10.0
 """Seconds behind the request rate, and behind each point of the latency chart."""
 LONG: Final = 60.0
-"""Seconds behind the percentiles of latency and lag in the header."""
+"""Seconds behind the percentiles in the header, and behind the lag."""
 CHARTED: Final = (
     *("at", "predict_per_s", "feedback_per_s", "errors_per_s", "p50_ms", "p95_ms", "p99_ms"),
     *("coverage_matured", "coverage_window", "rmsle", "training_rmsle", "mae_kcal", "labels", "lag_s", "pending"),
@@ -46,7 +46,6 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     coverage_matured: float | None
     coverage_window: float | None
     lag_s: float | None
-    lag_p95_s: float | None
     pending: int
     forgotten: int
     matched: int
@@ -63,13 +62,6 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     challenger_rmsle: float | None
     challenger_mae_kcal: float | None
     challenger_labels: int | None
-
-
-class Buckets(NamedTuple):
-    """The upper bounds of the histograms' buckets, without the last, which has none."""
-
-    latency_ms: Sequence[float]
-    lag_s: Sequence[float]
 
 
 class Rates(NamedTuple):
@@ -100,13 +92,12 @@ class Window:
         return next((each for each in reversed(older) if newest.at - each.at >= seconds), older[0] if older else None)
 
 
-def summarize(window: Window, now: Reading, at: float, buckets: Buckets) -> Snapshot:
+def summarize(window: Window, now: Reading, at: float, bounds_ms: Sequence[float]) -> Snapshot:
     """Say what the newest reading of the window amounts to; `at` is its time, seconds since the epoch."""
     short, long = window.since(SHORT), window.since(LONG)
     lately, latest = _rates(short, now), _rates(window.since(0.0), now)
-    p50, p95, p99 = _latency(short, now, buckets)
-    minute_p50, minute_p95, minute_p99 = _latency(long, now, buckets)
-    lags = _between(long and long.lag, now.lag)
+    p50, p95, p99 = _latency(short, now, bounds_ms)
+    minute_p50, minute_p95, minute_p99 = _latency(long, now, bounds_ms)
     model = now.champion
     quality, theirs = now.quality, now.challenger_quality
     return Snapshot(
@@ -128,8 +119,7 @@ def summarize(window: Window, now: Reading, at: float, buckets: Buckets) -> Snap
         labels=quality and quality.matched,
         coverage_matured=_rounded(now.coverage.matured, 5),
         coverage_window=_rounded(now.coverage.window, 5),
-        lag_s=_rounded(quantile(buckets.lag_s, lags, 0.5), 2),
-        lag_p95_s=_rounded(quantile(buckets.lag_s, lags, 0.95), 2),
+        lag_s=_mean_lag(long, now),
         pending=now.store.pending,
         forgotten=now.store.expired + now.store.overflowed,
         matched=now.outcomes["matched"],
@@ -167,9 +157,16 @@ def quantile(bounds: Sequence[float], counts: Counts, q: float) -> float | None:
     return bounds[-1]
 
 
-def _latency(then: Reading | None, now: Reading, buckets: Buckets) -> Iterable[float | None]:
+def _latency(then: Reading | None, now: Reading, bounds_ms: Sequence[float]) -> Iterable[float | None]:
     counts = _between(then and then.latency, now.latency)
-    return (_rounded(quantile(buckets.latency_ms, counts, q), 3) for q in (0.5, 0.95, 0.99))
+    return (_rounded(quantile(bounds_ms, counts, q), 3) for q in (0.5, 0.95, 0.99))
+
+
+def _mean_lag(then: Reading | None, now: Reading) -> float | None:
+    """Return the mean and no percentile: the buckets around a lag of some minutes are minutes wide."""
+    before = then.lags if then is not None else Lags(0, 0.0)
+    truths = now.lags.truths - before.truths
+    return round((now.lags.seconds - before.seconds) / truths, 2) if truths else None
 
 
 def _between(then: Counts | None, now: Counts) -> Counts:

@@ -73,11 +73,12 @@ class Tab:
         await self.call("Page.navigate", url=url)
         await self.until("document.readyState === 'complete'")
 
-    async def screenshot(self) -> bytes:
-        """Take a picture of the whole page, as PNG."""
-        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        shot = await self.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
+    async def screenshot(self, whole: bool) -> bytes:
+        """Take a picture of what is on the screen, or of the whole page, as PNG."""
+        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize" if whole else "cssVisualViewport"]
+        height = size["height"] if whole else size["clientHeight"]
+        clip = {"x": 0, "y": 0, "width": await self.evaluate("innerWidth"), "height": height, "scale": 1}
+        shot = await self.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=whole)
         return base64.b64decode(shot["data"])
 
     async def listen(self) -> None:

@@ -1,16 +1,22 @@
 """The page's files: served with the strictest policy, complete, local, and what was vendored is unaltered."""
 
 import hashlib
+import os
 import re
+import shutil
+import subprocess
+import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from calsvc.web import routes
 from calsvc.web.routes import FILES, STATIC
 from calsvc.web.snapshot import CHARTED, Snapshot
+from tests.service_process import ROOT
 from tests.test_app import Service, running
 
 OWN = sorted(path for path in STATIC.iterdir() if not path.name.startswith("uPlot"))
@@ -134,6 +140,27 @@ def test_what_came_from_elsewhere_is_as_it_was_published():
     assert {line.split(" | ")[2] for line in listed} == {f"static/{path.name}" for path in STATIC.glob("uPlot*")}
 
 
+def test_the_wheel_holds_every_file_and_the_licence(tmp_path: Path):
+    """Who installs it has the page, and the licence of what came from elsewhere where installers look for it."""
+    uv = shutil.which("uv") or shutil.which("uv", path=ROOT / ".tools" / "bin")
+    if uv is None:
+        missing("uv")
+    build = [uv, "build", "--wheel", "--out-dir", tmp_path, ROOT]
+    built = subprocess.run(build, capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        missing(f"hatchling, without which uv builds no wheel: {built.stderr.strip()}")
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f"calsvc/web/static/{name}" for name in FILES.values()} <= set(names)
+    assert [name for name in names if name.endswith("licenses/calsvc/web/static/uPlot.LICENSE")]
+
+
+def missing(tool: str) -> NoReturn:
+    """Skip the test, or fail it in CI."""
+    reason = f"there is no {tool}"
+    pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_can_be_told_apart(scheme: str):
     """WCAG AA: 4.5 to 1 for text, 3 to 1 for lines, on both backgrounds."""
@@ -142,7 +169,7 @@ def test_colours_can_be_told_apart(scheme: str):
     for ground in ("paper", "card"):
         for text in ("ink", "muted", "accent", "alarm"):
             assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
-    for line in ("accent", "strong", "soft", "quiet", "alarm"):
+    for line in ("accent", "strong", "soft", "quiet", "alarm", "good"):
         assert contrast(colours[line], colours["card"]) >= 3, line
 
 

@@ -1,6 +1,6 @@
-// Ten minutes in six small charts. Lines differ in brightness and dashes, so that no chart needs colour to be read.
+// Ten minutes in six small charts. Lines differ in dashes and brightness too: no chart needs colour to be read.
 
-import { minute, show } from "./format.js";
+import { show } from "./format.js";
 
 const SPAN = 600;
 const REFERENCE = { dash: [2, 4], reference: true };
@@ -11,9 +11,9 @@ const CHARTS = {
   requests: {
     least: 1,
     lines: [
-      line("predict_per_s", "predict", "accent", "rate", { fill: true }),
+      line("predict_per_s", "predict", "accent", "rate", { shaded: true }),
       line("feedback_per_s", "feedback", "strong", "rate", { dash: [5, 3] }),
-      line("errors_per_s", "errors", "alarm", "rate"),
+      line("errors_per_s", "errors", "alarm", "rate", { no0: true }),
     ],
   },
   latency: {
@@ -28,8 +28,8 @@ const CHARTS = {
     least: 1,
     ticks: (share) => `${Math.round(100 * share)}`,
     lines: [
-      line("coverage_matured", "of labels due", "accent", "percent"),
-      line("coverage_window", "in window", "strong", "percent", { dash: [5, 3] }),
+      line("coverage_matured", "matured", "accent", "percent", { shaded: true }),
+      line("coverage_window", "window", "strong", "percent", { dash: [5, 3] }),
     ],
   },
   rmsle: {
@@ -43,31 +43,44 @@ const CHARTS = {
   mae: { least: 1, lines: [labels, line("mae_kcal", "live", "accent", "kcal")] },
   lag: {
     least: 1,
-    lines: [line("pending", "pending", "quiet", "count", { scale: "n" }), line("lag_s", "median lag", "accent", "seconds")],
+    lines: [
+      line("pending", "pending", "quiet", "count", { scale: "n" }),
+      line("lag_s", "mean lag", "strong", "seconds"),
+    ],
   },
 };
 
+const counts = ({ scale }) => scale === "n";
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const lastMinutes = (_, __, last) => [(last ?? SPAN) - SPAN, last ?? SPAN];
 const upTo = (least) => (_, __, most) => [0, Math.max(least, 1.1 * (most ?? 0))];
-const short = (value) => (value >= 1e6 ? `${value / 1e6}M` : value >= 1e4 ? `${value / 1e3}k` : `${value}`);
+const without0 = (column, asked) => (asked ? column.map((value) => value || null) : column); // no line along the bottom
+const [brief, plain] = ["compact", "standard"].map((notation) => new Intl.NumberFormat("en", { notation }));
+const short = (value) => (value >= 1e4 ? brief : plain).format(value);
 
-function series({ tone, scale = "y", dash, fill }) {
-  const stroke = colour(tone);
-  const shade = tone === "quiet" ? colour("quiet-fill") : fill ? colour("accent-fill") : undefined;
-  return { scale, stroke, dash, fill: shade, width: tone === "quiet" ? 1 : 1.75, points: { size: 4 } };
+// A shade that fades out towards the axis.
+const fading = (tone) => ({ ctx, bbox }) => {
+  const shade = ctx.createLinearGradient(0, bbox.top, 0, bbox.top + bbox.height);
+  shade.addColorStop(0, colour(tone));
+  shade.addColorStop(1, "transparent");
+  return shade;
+};
+
+function series({ tone, scale = "y", dash, shaded }) {
+  const fill = tone === "quiet" ? colour("quiet-fill") : shaded ? fading("accent-fill") : undefined;
+  return { scale, stroke: colour(tone), dash, fill, width: tone === "quiet" ? 1 : 2, points: { size: 4 } };
 }
 
 function axes({ lines, ticks = short }) {
-  const common = { stroke: colour("muted"), font: "12px system-ui, sans-serif", ticks: { show: false } };
+  const common = { stroke: colour("muted"), font: "12px system-ui, sans-serif", ticks: { show: false }, gap: 6 };
+  const upright = { ...common, size: 44, space: 32 };
   const grid = { stroke: colour("line"), width: 1 };
   const values = (format) => (_, splits) => splits.map(format);
-  const all = [
-    { ...common, grid: { show: false }, values: values(minute), space: 64, size: 26, gap: 6 },
-    { ...common, scale: "y", grid, values: values(ticks), size: 44, gap: 6, space: 32 },
-  ];
-  if (lines.some((each) => each.scale === "n"))
-    all.push({ ...common, scale: "n", side: 1, grid: { show: false }, values: values(short), size: 44, gap: 6, space: 32, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] });
-  return all;
+  const whole = (_, splits) => splits.map((value) => (Number.isInteger(value) ? short(value) : ""));
+  const time = { ...common, grid: { show: false }, values: values((at) => show(at, "minute")), incrs: [120], space: 30, size: 26 };
+  const left = { ...upright, scale: "y", grid, values: values(ticks) };
+  const right = { ...upright, scale: "n", side: 1, grid: { show: false }, values: whole };
+  return lines.some(counts) ? [time, left, right] : [time, left];
 }
 
 function key({ label, tone, dash }) {
@@ -84,10 +97,11 @@ export class Chart {
   constructor(figure) {
     this.spec = CHARTS[figure.dataset.chart];
     this.title = figure.querySelector("h3").textContent;
+    this.when = document.createElement("time");
     this.keys = this.spec.lines.map(key);
     const list = document.createElement("ul");
     list.append(...this.keys.map((each) => each.item));
-    figure.querySelector("figcaption").append(list);
+    figure.querySelector("figcaption").append(this.when, list);
     this.place = figure.appendChild(document.createElement("div"));
     Object.assign(this.place, { className: "plot", tabIndex: 0, role: "img" });
     this.place.addEventListener("keydown", (event) => this.step(event));
@@ -103,17 +117,17 @@ export class Chart {
   // The colours are those of the moment: built anew when the scheme changes.
   build() {
     this.plot?.destroy();
-    this.plot = new uPlot(this.options(), this.data ?? [[], ...this.spec.lines.map(() => [])], this.place);
+    this.plot = new uPlot(this.options(), this.drawn ?? [[], ...this.spec.lines.map(() => [])], this.place);
   }
 
   options() {
     const { least, lines } = this.spec;
     return {
       ...this.size(),
-      padding: [8, lines.some((each) => each.scale === "n") ? 0 : 12, 0, 0],
+      padding: [12, lines.some(counts) ? 0 : 20, 0, 0], // room for half a time at the end of the axis
       legend: { show: false },
-      cursor: { sync: { key: "page", scales: ["x", null] }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
-      scales: { x: { range: (_, __, last) => [(last ?? SPAN) - SPAN, last ?? SPAN] }, y: { range: upTo(least) }, n: { range: upTo(1) } },
+      cursor: { sync: { key: "page", scales: ["x", null] }, y: false, drag: { x: false, y: false } },
+      scales: { x: { range: lastMinutes }, y: { range: upTo(least) }, n: { range: upTo(1) } },
       axes: axes(this.spec),
       series: [{}, ...lines.map(series)],
       hooks: { setCursor: [() => this.read()] },
@@ -122,9 +136,10 @@ export class Chart {
 
   draw(columns) {
     this.data = [columns.at, ...this.spec.lines.map(({ field }) => columns[field])];
+    this.drawn = [columns.at, ...this.spec.lines.map(({ field, no0 }) => without0(columns[field], no0))];
     const measured = this.spec.lines.filter(({ reference }) => !reference).flatMap(({ field }) => columns[field]);
     this.place.classList.toggle("empty", measured.every((value) => value === null));
-    this.plot.setData(this.data);
+    this.plot.setData(this.drawn);
     this.read();
   }
 
@@ -136,7 +151,9 @@ export class Chart {
     const texts = this.spec.lines.map(({ as }, number) => show(this.data[number + 1][at], as));
     this.keys.forEach(({ value }, number) => (value.textContent = texts[number]));
     const said = this.spec.lines.map(({ label }, number) => `${label} ${texts[number]}`).join(", ");
-    this.place.setAttribute("aria-label", `${this.title}, ${minute(this.data[0][at] ?? 0)}: ${said}. Arrow keys look back.`);
+    const when = show(this.data[0][at], "time");
+    this.when.textContent = under === null ? "" : when;
+    this.place.setAttribute("aria-label", `${this.title}, ${when}: ${said}. Arrow keys look back.`);
   }
 
   step(event) {

@@ -4,7 +4,9 @@ const fixed = (digits) => {
   const format = new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   return (value) => format.format(value);
 };
+const zoned = { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" };
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clockInZone = new Intl.DateTimeFormat("en-GB", zoned);
 const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
 const [whole, tenths, hundredths, fourDigits] = [0, 1, 2, 4].map(fixed);
 
@@ -26,9 +28,11 @@ const formats = {
   seconds: (value) => `${tenths(value)} s`,
   span: (value) => (value >= 120 && value % 60 === 0 ? `${whole(value / 60)} min` : `${value} s`),
   time: (seconds) => clock.format(1000 * seconds),
+  minute: (seconds) => clock.format(1000 * seconds).slice(0, 5),
+  clock: (seconds) => clockInZone.format(1000 * seconds),
+  age: (seconds) => (seconds < 120 ? `${whole(seconds)} s` : `${whole(seconds / 60)} min`),
   date: (text) => day.format(new Date(text)),
   latency,
 };
 
-export const minute = (seconds) => clock.format(1000 * seconds).slice(0, 5);
 export const show = (value, kind) => (value === null || value === undefined ? "–" : formats[kind](value));

@@ -5,32 +5,46 @@ import { about, show } from "./format.js";
 
 const KEPT = 600;
 const SILENCE = 5000; // milliseconds without news after which the numbers count as old
-const RETRY = 3000;
+const RETRY = 3000; // after a refusal; some pages later than others, so that not all come at once
+const byId = (id) => document.getElementById(id);
 const root = document.documentElement;
 const shown = [...document.querySelectorAll("[data-show]")];
 const charts = [...document.querySelectorAll("[data-chart]")].map((figure) => new Chart(figure));
 let columns = {};
 let source;
 let heardAt = performance.now();
+let triedAt = heardAt;
 
 function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
   element.classList.toggle("none", text === "–");
 }
 
-function link(state, text) {
-  heardAt = state === "live" ? performance.now() : heardAt;
-  root.dataset.link = state;
-  put(document.getElementById("status"), text);
+function live(phase) {
+  heardAt = performance.now();
+  root.dataset.phase = phase;
+  root.dataset.link = "live";
+  put(byId("status"), phase);
+  put(byId("age"), "");
+}
+
+function lost() {
+  const seconds = (performance.now() - heardAt) / 1000;
+  root.dataset.link = "lost";
+  put(byId("status"), "connection lost");
+  put(byId("age"), columns.at?.length ? `data ${show(seconds, "age")} old` : "");
 }
 
 function tell(now) {
-  for (const element of shown) put(element, show(now[element.dataset.show], element.dataset.as));
-  document.getElementById("hint").hidden = now.predictions > 0;
-  document.getElementById("wait").hidden = now.predictions === 0 || now.matched > 0;
-  document.getElementById("challenger").hidden = now.challenger_version === null;
-  root.dataset.phase = now.phase;
-  link("live", now.phase);
+  for (const element of shown) {
+    const value = now[element.dataset.show];
+    put(element, show(value, element.dataset.as));
+    element.classList.toggle("alarm", "alarm" in element.dataset && value > 0);
+  }
+  byId("hint").hidden = now.predictions > 0;
+  byId("wait").hidden = now.predictions === 0 || now.matched > 0;
+  byId("challenger").hidden = now.challenger_version === null;
+  live(now.phase);
 }
 
 function draw() {
@@ -60,25 +74,24 @@ function advance(now) {
 
 function connect() {
   source?.close();
+  triedAt = performance.now() + RETRY * Math.random();
   source = new EventSource("/events");
   source.addEventListener("history", (event) => begin(JSON.parse(event.data)));
   source.addEventListener("update", (event) => advance(JSON.parse(event.data)));
-  source.addEventListener("error", () => link("lost", "reconnecting"));
+  source.addEventListener("error", lost);
 }
 
 // The browser comes back by itself where the connection broke, but not where it was refused or went silent.
 function watch() {
-  const silent = performance.now() - heardAt;
-  if (silent > SILENCE) link("lost", "reconnecting");
-  if (source.readyState === EventSource.CLOSED || silent > 4 * SILENCE) {
-    heardAt = performance.now() - SILENCE;
-    connect();
-  }
+  const silent = performance.now() - heardAt > SILENCE;
+  if (silent || root.dataset.link === "lost") lost();
+  const patience = source.readyState === EventSource.CLOSED ? RETRY : 4 * SILENCE;
+  if (root.dataset.link === "lost" && performance.now() - triedAt > patience) connect();
 }
 
 function nameThisService() {
   const usual = ["http://127.0.0.1:8000", "http://localhost:8000"].includes(location.origin);
-  if (!usual) document.getElementById("command").append(` --url ${location.origin}`);
+  if (!usual) byId("command").append(` --url ${location.origin}`);
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
@@ -87,4 +100,4 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 document.addEventListener("visibilitychange", draw);
 nameThisService();
 connect();
-setInterval(watch, RETRY);
+setInterval(watch, 1000);

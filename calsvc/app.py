@@ -26,8 +26,9 @@ from calsvc.schema import Problem
 from calsvc.service import Service
 from calsvc.web.routes import Page
 from observability.asgi import Observed, Recorder, Watched
+from observability.callers import caller_of
 from observability.logs import flush_logs
-from observability.tracing import caller_of, current_ids
+from observability.tracing import current_ids
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -27,18 +26,15 @@ from opentelemetry.trace import (
     TraceState,
     format_span_id,
     format_trace_id,
-    get_current_span,
 )
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from observability.callers import caller_of
 from observability.sampling import Headers
 from observability.signals import Span
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
 OTHER: Final = "_OTHER"
 """What the semantic conventions call any other method."""
-_CARRYING: Final = frozenset({b"traceparent", b"tracestate"})
-_PROPAGATOR: Final = TraceContextTextMapPropagator()
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _UNSET: Final = Status()
 _ERROR: Final = Status(StatusCode.ERROR)
@@ -203,18 +199,6 @@ def _ended(step: Step, parent: SpanContext) -> Ended:
     attributes = step.attributes if step.fault is None else {**step.attributes, "error.type": step.fault}
     fault = step.fault is not None
     return Ended(step.declared.name, SpanKind.INTERNAL, own, parent, attributes, step.started, step.ended, fault)
-
-
-def caller_of(headers: Headers) -> SpanContext | None:
-    """Return the caller's span (W3C Trace Context), None where it sent none that is valid."""
-    carrier: dict[str, list[str]] = {}
-    for name, value in headers:
-        if name in _CARRYING:
-            carrier.setdefault(name.decode(), []).append(value.decode("latin-1"))
-    if "traceparent" not in carrier:
-        return None
-    sent = get_current_span(_PROPAGATOR.extract(carrier, Context())).get_span_context()
-    return sent if sent.is_valid else None
 
 
 def _link(trace_id: int, span_id: int) -> Link:

@@ -83,6 +83,7 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=CLOSE_TIMEOUT,
+        reset_contextvars=True,  # a request that came behind another, on its connection, is no part of the other's span
     )
 
 

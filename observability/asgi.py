@@ -6,12 +6,14 @@ So does one that fails or is slow, drawn or not: what it was can be said when it
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
+from opentelemetry.trace import SpanContext, format_trace_id
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.callers import caller_of
 from observability.histogram import Distribution, Histogram
 from observability.logs import fields_of
 from observability.sampling import SLOW, Sampling, is_drawn
@@ -47,13 +49,15 @@ class Watched(NamedTuple):
 class Noted(NamedTuple):
     """What is to be told of a request. Not its scope: memory that is given back at once is used again while it is warm.
 
-    `seconds` it took, `ended` in seconds since the epoch.
+    `seconds` it took, `ended` in seconds since the epoch. `caller` is known where there is no span.
     """
 
     http: HttpRequest
     seconds: float
     ended: float
     span: RequestSpan | None
+    caller: SpanContext | None
+    error: Exception | None
 
 
 class Recorder:
@@ -95,10 +99,13 @@ class Recorder:
 
     def note(self, request: "Request", seconds: float) -> None:
         """Keep what is to be told of a request, later, or now, when there is much or it has failed."""
-        scope, status = request.scope, request.status
-        http = HttpRequest(scope["method"], scope["scheme"], scope["path"][:PATH_KEPT], self._route(scope), status)
-        self._noted.append(Noted(http, seconds, time.time(), request.span))
-        if len(self._noted) >= NOTED or is_fault(status):
+        scope, status, error = request.scope, request.status, request.error
+        kind = type(error).__name__ if error is not None else ""
+        path = scope["path"][:PATH_KEPT]
+        http = HttpRequest(scope["method"], scope["scheme"], path, self._route(scope), status, kind)
+        caller = caller_of(scope["headers"]) if request.span is None else None
+        self._noted.append(Noted(http, seconds, time.time(), request.span, caller, error))
+        if len(self._noted) >= NOTED or request.is_fault:
             self.tell()
 
     def tell(self) -> None:
@@ -117,10 +124,11 @@ class Recorder:
 class Request:
     """The context in which one request is answered. Whoever answers it sets `status`."""
 
-    __slots__ = ("_drawn", "_recorder", "_started", "scope", "span", "status")
+    __slots__ = ("_drawn", "_recorder", "_started", "error", "scope", "span", "status")
 
     def __init__(self, recorder: Recorder, scope: Scope) -> None:
         self.status = 500  # what the server answers for an application that dies without a word
+        self.error: Exception | None = None
         self.scope = scope
         self.span: RequestSpan | None = None
         self._recorder = recorder
@@ -139,7 +147,7 @@ class Request:
         """Record what became of it."""
         recorder = self._recorder
         seconds = recorder.clock() - self._started
-        told = self._drawn or seconds >= recorder.slow or is_fault(self.status)
+        told = self._drawn or seconds >= recorder.slow or self.is_fault
         if told and self.span is None:
             self.span = recorder.span_of_the_past(self.scope, seconds)
         recorder.duration(self.scope, self.status).observe(seconds, self.span)
@@ -148,26 +156,49 @@ class Request:
         if told:
             recorder.note(self, seconds)
 
+    def failed(self, error: Exception) -> None:
+        """Take down what nobody expected, for the log line. From here on there is a span, if there may be any."""
+        self.error = error
+        if self.span is None:
+            self.span = self._recorder.span_of_the_past(self.scope, self._recorder.clock() - self._started)
 
-def is_fault(status: int) -> bool:
-    """Tell whether somebody should hear of each request with this status. Refusals are many, and counted."""
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
+    @property
+    def is_fault(self) -> bool:
+        """Whether somebody should hear of it by itself. Refusals are many, and counted."""
+        return self.error is not None or (
+            self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and self.status != HTTPStatus.SERVICE_UNAVAILABLE
+        )
 
 
 def _log_record(noted: Noted) -> logging.LogRecord:
+    error = noted.error
+    level = logging.INFO if error is None else logging.ERROR
     fields = {
-        **(noted.span.ids if noted.span else {}),
+        **_ids(noted),
         "http.request.method": noted.http.method,
         "http.route": noted.http.route,
         "http.response.status_code": noted.http.status,
         "duration_ms": round(noted.seconds * 1e3, 3),
     }
-    facts = {"name": log.name, "levelno": logging.INFO, "levelname": "INFO", "created": noted.ended, "msg": "request"}
+    facts: dict[str, Any] = {"name": log.name, "msg": "request", "created": noted.ended}
+    facts |= {"levelno": level, "levelname": logging.getLevelName(level)}
+    if error is not None:
+        facts["exc_info"] = (type(error), error, error.__traceback__)
     return logging.makeLogRecord(facts | fields_of(fields))
 
 
+def _ids(noted: Noted) -> Mapping[str, str]:
+    if noted.span is not None:
+        return noted.span.ids
+    return {"trace_id": format_trace_id(noted.caller.trace_id)} if noted.caller is not None else {}
+
+
 class Observed:
-    """ASGI middleware that records every request, except those to quiet paths."""
+    """ASGI middleware that records every request, except those to quiet paths.
+
+    What the application raises ends here, in the log line of its request. The server sees what is missing then: it
+    answers 500, or closes the connection behind half an answer.
+    """
 
     def __init__(self, app: ASGIApp, recorder: Recorder) -> None:
         self._app = app
@@ -185,4 +216,7 @@ class Observed:
                     request.status = message["status"]
                 await send(message)
 
-            await self._app(scope, receive, watch)
+            try:
+                await self._app(scope, receive, watch)
+            except Exception as error:  # noqa: BLE001 - the traceback goes into the log, see above
+                request.failed(error)

@@ -170,6 +170,7 @@ class RequestSpans:
 
     def export(self, span: RequestSpan, request: "HttpRequest") -> None:
         """Hand over a span that has ended, after its steps. Only a fault of the service's own makes it an error."""
+        attributes = attributes_of(request)
         state = span.parent.trace_state if span.parent else None
         own = sampled(span.trace_id, span.span_id, state)
         for step in span.steps:
@@ -180,10 +181,10 @@ class RequestSpans:
                 kind=SpanKind.SERVER,
                 own=own,
                 parent=span.parent,
-                attributes=attributes_of(request),
+                attributes=attributes,
                 started=span.started,
                 ended=span.ended,
-                fault=request.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+                fault="error.type" in attributes,
                 linked=span.linked,
             )
         )
@@ -206,13 +207,17 @@ def _link(trace_id: int, span_id: int) -> Link:
 
 
 class HttpRequest(NamedTuple):
-    """What spans and log lines tell of a request. `route` is empty for a path that does not exist."""
+    """What spans and log lines tell of a request.
+
+    `route` is empty for a path that does not exist. `error` names what was raised where somebody expected an answer.
+    """
 
     method: str
     scheme: str
     path: str
     route: str
     status: int
+    error: str = ""
 
 
 @lru_cache(maxsize=256)
@@ -230,4 +235,6 @@ def attributes_of(request: HttpRequest) -> Mapping[str, str | int]:
         attributes["http.route"] = request.route
     if request.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         attributes["error.type"] = str(request.status)
+    elif request.error:
+        attributes["error.type"] = request.error  # behind the head of an answer that promised better
     return MappingProxyType(attributes)

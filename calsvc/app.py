@@ -25,10 +25,11 @@ from calsvc.schema import Problem
 from calsvc.service import Service
 from calsvc.web.routes import Page
 from observability.asgi import Observed, Recorder, Watched
+from observability.callers import caller_of
 from observability.events import tell
 from observability.logs import flush_logs
 from observability.signals import REQUESTS_REFUSED
-from observability.tracing import caller_of, current_ids
+from observability.tracing import current_ids
 
 HOUSEKEEPING_INTERVAL: Final = 0.5
 """Seconds between two rounds of forgetting what is past its retention and of measuring the event loop's lag."""

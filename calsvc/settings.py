@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from calsvc.errors import SettingsError
-from observability.sampling import Collector, Sampling, http_url, otlp_headers, spans_url
+from observability.sampling import HEADERS_EXPECTED, Collector, Sampling, http_url, otlp_headers, spans_url
 
 Parser = Callable[[str], Any]
 
@@ -97,8 +97,8 @@ def _setting(key: str, default: Any, parse: Parser, expected: str, meaning: str)
 
 
 def _secret(key: str, meaning: str, default: Any = "", parse: Parser = str, expected: str = "text") -> Any:
-    """Declare a setting that is never shown, not even in a traceback."""
-    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning}
+    """Declare a setting that is never shown, not even in a traceback or when it is wrong."""
+    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning, "secret": True}
     return field(default=default, repr=False, metadata=metadata)
 
 
@@ -181,7 +181,7 @@ class Settings:
         "the same for spans alone",
     )
     otlp_headers: tuple[tuple[str, str], ...] = _secret(
-        "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), otlp_headers, "NAME=VALUE,NAME=VALUE"
+        "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), otlp_headers, HEADERS_EXPECTED
     )
     otel_disabled: bool = _setting("OTEL_SDK_DISABLED", False, _flag, "true or false", "true: no spans leave")
     sampler: str = _setting(
@@ -249,7 +249,8 @@ def _parsed(metadata: Mapping[str, Any], text: str) -> Any:
     try:
         return metadata["parse"](text)
     except (ValueError, OverflowError):
-        raise SettingsError(metadata["key"], text, metadata["expected"]) from None
+        shown = "***" if "secret" in metadata else text
+        raise SettingsError(metadata["key"], shown, metadata["expected"]) from None
 
 
 def cpu_threads(fraction: float, available: int) -> int:

@@ -6,12 +6,14 @@ So does one that fails or is slow, drawn or not: what it was can be said when it
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple, Self
 
+from opentelemetry.trace import SpanContext, format_trace_id
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.callers import caller_of
 from observability.events import Told, record_of
 from observability.histogram import Distribution, Histogram
 from observability.samples import WORK
@@ -49,13 +51,15 @@ class Watched(NamedTuple):
 class Noted(NamedTuple):
     """What is to be told of a request. Not its scope: memory that is given back at once is used again while it is warm.
 
-    `seconds` it took, `ended` in seconds since the epoch.
+    `seconds` it took, `ended` in seconds since the epoch. `caller` is known where there is no span.
     """
 
     http: HttpRequest
     seconds: float
     ended: float
     span: RequestSpan | None
+    caller: SpanContext | None
+    error: Exception | None
 
 
 class Recorder:
@@ -97,17 +101,20 @@ class Recorder:
 
     def note(self, request: "Request", seconds: float) -> None:
         """Keep what is to be told of a request, later, or now, when there is much or it has failed."""
-        scope, status = request.scope, request.status
-        http = HttpRequest(scope["method"], scope["scheme"], scope["path"][:PATH_KEPT], self._route(scope), status)
-        self._noted.append(Noted(http, seconds, time.time(), request.span))
-        if len(self._noted) >= NOTED or is_fault(status):
+        scope, status, error = request.scope, request.status, request.error
+        kind = type(error).__name__ if error is not None else ""
+        path = scope["path"][:PATH_KEPT]
+        http = HttpRequest(scope["method"], scope["scheme"], path, self._route(scope), status, kind)
+        caller = caller_of(scope["headers"]) if request.span is None else None
+        self._noted.append(Noted(http, seconds, time.time(), request.span, caller, error))
+        if len(self._noted) >= NOTED or request.is_fault:
             self.tell()
 
     def tell(self) -> None:
         """Write the log lines and hand over the spans of all that was noted."""
         noted, self._noted = self._noted, []
         for each in noted:
-            log.handle(record_of(_told(each), each.ended))
+            log.handle(record_of(_told(each), each.ended, each.error))
             if each.span is not None and self.spans is not None:
                 self.spans.export(each.span, each.http)
 
@@ -119,10 +126,11 @@ class Recorder:
 class Request:
     """The context in which one request is answered. Whoever answers it sets `status`."""
 
-    __slots__ = ("_drawn", "_recorder", "_started", "scope", "span", "status")
+    __slots__ = ("_drawn", "_recorder", "_started", "error", "scope", "span", "status")
 
     def __init__(self, recorder: Recorder, scope: Scope) -> None:
         self.status = 500  # what the server answers for an application that dies without a word
+        self.error: Exception | None = None
         self.scope = scope
         self.span: RequestSpan | None = None
         self._recorder = recorder
@@ -144,7 +152,7 @@ class Request:
         """Record what became of it."""
         recorder = self._recorder
         seconds = recorder.clock() - self._started
-        told = self._drawn or seconds >= recorder.slow or is_fault(self.status)
+        told = self._drawn or seconds >= recorder.slow or self.is_fault
         if told and self.span is None:
             self.span = recorder.span_of_the_past(self.scope, seconds)
         recorder.duration(self.scope, self.status).observe(seconds, self.span)
@@ -153,25 +161,48 @@ class Request:
         if told:
             recorder.note(self, seconds)
 
+    def failed(self, error: Exception) -> None:
+        """Take down what nobody expected, for the log line. From here on there is a span, if there may be any."""
+        self.error = error
+        if self.span is None:
+            self.span = self._recorder.span_of_the_past(self.scope, self._recorder.clock() - self._started)
 
-def is_fault(status: int) -> bool:
-    """Tell whether somebody should hear of each request with this status. Refusals are many, and counted."""
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
+    @property
+    def is_fault(self) -> bool:
+        """Whether somebody should hear of it by itself."""
+        return is_fault(self.status, self.error)
+
+
+def is_fault(status: int, error: Exception | None) -> bool:
+    """Tell whether somebody should hear of each request that ended so. Refusals are many, and counted."""
+    return error is not None or (
+        status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
+    )
 
 
 def _told(noted: Noted) -> Told:
     attributes = {
-        **(noted.span.ids if noted.span else {}),
+        **_ids(noted),
         "http.request.method": noted.http.method if noted.http.method in METHODS else OTHER,
         "http.route": noted.http.route,
         "http.response.status_code": noted.http.status,
         "duration_ms": round(noted.seconds * 1e3, 3),
     }
-    return Told(REQUEST_FAILED if is_fault(noted.http.status) else REQUEST_ANSWERED, attributes)
+    return Told(REQUEST_FAILED if is_fault(noted.http.status, noted.error) else REQUEST_ANSWERED, attributes)
+
+
+def _ids(noted: Noted) -> Mapping[str, str]:
+    if noted.span is not None:
+        return noted.span.ids
+    return {"trace_id": format_trace_id(noted.caller.trace_id)} if noted.caller is not None else {}
 
 
 class Observed:
-    """ASGI middleware that records every request, except those to quiet paths."""
+    """ASGI middleware that records every request, except those to quiet paths.
+
+    What the application raises ends here, in the log line of its request. The server sees what is missing then: it
+    answers 500, or closes the connection behind half an answer.
+    """
 
     def __init__(self, app: ASGIApp, recorder: Recorder) -> None:
         self._app = app
@@ -189,4 +220,7 @@ class Observed:
                     request.status = message["status"]
                 await send(message)
 
-            await self._app(scope, receive, watch)
+            try:
+                await self._app(scope, receive, watch)
+            except Exception as error:  # noqa: BLE001 - the traceback goes into the log, see above
+                request.failed(error)

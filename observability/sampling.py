@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 Headers = Iterable[tuple[bytes, bytes]]
 TRACEPARENT: Final = re.compile(
@@ -19,7 +19,11 @@ TRACEPARENT: Final = re.compile(
 """A caller's place in its trace, as W3C Trace Context writes it."""
 SLOW: Final = 0.05
 """Seconds from which a request leaves a span when it has ended, although it was not drawn; so does one that fails."""
+HEADERS_EXPECTED: Final = "NAME=VALUE,NAME=VALUE, in ASCII"
 _LOW_64_BITS: Final = 2**64 - 1
+_ADDRESS: Final = re.compile(r"[^\s#]+")
+_HEADER: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+=([!-~]([ -~]*[!-~])?)?", re.ASCII)
+"""What HTTP lets a field be; of values, only what is printable and ASCII."""
 
 
 class Collector(NamedTuple):
@@ -31,8 +35,15 @@ class Collector(NamedTuple):
 
 
 def http_url(text: str) -> str:
-    """Return an address of a collector as it is, or raise ValueError."""
-    if not re.fullmatch(r"https?://[^\s/]+\S*", text):
+    """Return an address of a collector as it is, or raise ValueError where the HTTP client could not send to it."""
+    import httpx2  # noqa: PLC0415 - for those who have a collector
+
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        raise ValueError(text) from None
+    port = urlsplit(text).port  # raises it too, for one that is no number or out of range
+    if not _ADDRESS.fullmatch(text) or url.scheme not in {"http", "https"} or not url.host or port == 0:
         raise ValueError(text)
     return text
 
@@ -40,9 +51,10 @@ def http_url(text: str) -> str:
 def otlp_headers(text: str) -> tuple[tuple[str, str], ...]:
     """Parse `NAME=VALUE,NAME=VALUE`, values percent-encoded, or raise ValueError."""
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    if not all(name.strip() and equals for name, equals, _ in pairs):
+    headers = tuple((name.strip(), unquote(value.strip())) for name, _, value in pairs)
+    if not all(equals for _, equals, _ in pairs) or not all(_HEADER.fullmatch("=".join(each)) for each in headers):
         raise ValueError(text)
-    return tuple((name.strip(), unquote(value.strip())) for name, _, value in pairs)
+    return headers
 
 
 def spans_url(endpoint: str, traces_endpoint: str) -> str:

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -27,10 +26,9 @@ from opentelemetry.trace import (
     TraceState,
     format_span_id,
     format_trace_id,
-    get_current_span,
 )
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from observability.callers import caller_of
 from observability.samples import PROFILE_ID, WORTH_A_PROFILE
 from observability.sampling import Headers
 from observability.signals import Span
@@ -38,8 +36,6 @@ from observability.signals import Span
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
 OTHER: Final = "_OTHER"
 """What the semantic conventions call any other method."""
-_CARRYING: Final = frozenset({b"traceparent", b"tracestate"})
-_PROPAGATOR: Final = TraceContextTextMapPropagator()
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _UNSET: Final = Status()
 _ERROR: Final = Status(StatusCode.ERROR)
@@ -194,7 +190,7 @@ class RequestSpans:
                 attributes=attributes,
                 started=span.started,
                 ended=span.ended,
-                fault=request.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+                fault="error.type" in attributes,
                 linked=span.linked,
             )
         )
@@ -212,30 +208,22 @@ def _ended(step: Step, parent: SpanContext) -> Ended:
     return Ended(step.declared.name, SpanKind.INTERNAL, own, parent, attributes, step.started, step.ended, fault)
 
 
-def caller_of(headers: Headers) -> SpanContext | None:
-    """Return the caller's span (W3C Trace Context), None where it sent none that is valid."""
-    carrier: dict[str, list[str]] = {}
-    for name, value in headers:
-        if name in _CARRYING:
-            carrier.setdefault(name.decode(), []).append(value.decode("latin-1"))
-    if "traceparent" not in carrier:
-        return None
-    sent = get_current_span(_PROPAGATOR.extract(carrier, Context())).get_span_context()
-    return sent if sent.is_valid else None
-
-
 def _link(trace_id: int, span_id: int) -> Link:
     return Link(SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED))
 
 
 class HttpRequest(NamedTuple):
-    """What spans and log lines tell of a request. `route` is empty for a path that does not exist."""
+    """What spans and log lines tell of a request.
+
+    `route` is empty for a path that does not exist. `error` names what was raised where somebody expected an answer.
+    """
 
     method: str
     scheme: str
     path: str
     route: str
     status: int
+    error: str = ""
 
 
 @lru_cache(maxsize=256)
@@ -253,4 +241,6 @@ def attributes_of(request: HttpRequest) -> Mapping[str, str | int]:
         attributes["http.route"] = request.route
     if request.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         attributes["error.type"] = str(request.status)
+    elif request.error:
+        attributes["error.type"] = request.error  # behind the head of an answer that promised better
     return MappingProxyType(attributes)

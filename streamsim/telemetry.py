@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from observability.sampling import Collector, http_url, otlp_headers, spans_url
+from observability.sampling import HEADERS_EXPECTED, Collector, http_url, otlp_headers, spans_url
 from streamsim.client import Calls
 from streamsim.errors import SettingError
 
@@ -40,7 +40,7 @@ def collector_of(environ: Mapping[str, str]) -> Collector | None:
         return None
     endpoint = _parsed(environ, "OTEL_EXPORTER_OTLP_ENDPOINT", http_url, _ADDRESS) or ""
     traces = _parsed(environ, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", http_url, f"{_ADDRESS}, with its path") or ""
-    headers = _parsed(environ, "OTEL_EXPORTER_OTLP_HEADERS", otlp_headers, "NAME=VALUE,NAME=VALUE") or ()
+    headers = _parsed(environ, "OTEL_EXPORTER_OTLP_HEADERS", otlp_headers, HEADERS_EXPECTED) or ()
     address = spans_url(endpoint, traces)
     return Collector(address, dict(headers), TIMEOUT) if address else None
 

@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -273,12 +274,51 @@ def test_a_quick_answer_that_was_not_drawn_has_none(told: Told):
 
 
 @pytest.mark.parametrize("path", ["/500", "/dies"])
-def test_a_failure_is_told_of_even_where_nothing_is_traced(told: Told, path: str):
-    """A line, and no span: whoever asks for a share of 0 wants none."""
-    watch = Watch(NOBODY)
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_failure_is_told_of_even_where_nothing_is_traced(told: Told, path: str, traced: bool):
+    """A line with the caller's trace id, and no span: a share of 0, or no collector, means that nobody wants one."""
+    watch = Watch(NOBODY, traced=traced)
     watch.client.get(path)
-    assert [line["http.response.status_code"] for line in told()] == [500]
+    watch.client.get(path, headers={"traceparent": CALLER[:-1] + "0"})
+    assert [line["http.response.status_code"] for line in told()] == [500, 500]
+    assert [line.get("trace_id") for line in told()] == [None, CALLER[3:35]]
+    assert not any("span_id" in line for line in told())
     assert watch.span_ids() == []
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_a_traceback_stands_in_the_line_of_its_request(told: Told, flags: str):
+    """One line: what was asked, how it ended and why, with trace and span, drawn or not."""
+    watch = Watch()
+    watch.client.get("/dies", headers={"traceparent": CALLER[:-2] + flags})
+    (line,) = told()
+    assert line["level"] == "error"
+    assert line["exception"].startswith("Traceback (most recent call last):")
+    assert line["exception"].endswith("ZeroDivisionError")
+    assert (line["http.route"], line["http.response.status_code"]) == ("/dies", 500)
+    assert (line["trace_id"], line["span_id"]) == (CALLER[3:35], watch.span_ids()[0])
+
+
+def test_other_lines_have_no_traceback(told: Told):
+    """Not even that of an answer 500 that was meant."""
+    watch = Watch()
+    watch.client.get("/500")
+    (line,) = told()
+    assert (line["level"], "exception" in line) == ("info", False)
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_dying_behind_the_head_of_an_answer_is_a_fault(told: Told, flags: str):
+    """The status is the one that was sent, but the span is an error that names what was raised; told at once."""
+    watch = Watch()
+    watch.takes = SLOW / 2
+    watch.client.get("/dies-late", headers={"traceparent": CALLER[:-2] + flags})
+    (span,), (line,) = watch.exporter.get_finished_spans(), told()
+    attributes = dict(span.attributes or {})
+    assert span.status.status_code is StatusCode.ERROR
+    assert (attributes["http.response.status_code"], attributes["error.type"]) == (200, "ZeroDivisionError")
+    assert (line["level"], line["http.response.status_code"]) == ("error", 200)
+    assert "ZeroDivisionError" in line["exception"]
 
 
 def test_a_refusal_is_no_failure_to_be_told_of(told: Told):

@@ -139,6 +139,18 @@ REQUESTS: dict[str, tuple[HttpRequest, str, Mapping[str, Any]]] = {
             "error.type": "500",
         },
     ),
+    "an answer that broke off": (
+        HttpRequest("GET", "http", "/info", "/info", 200, "OSError"),
+        "GET /info",
+        {
+            "http.request.method": "GET",
+            "url.scheme": "http",
+            "url.path": "/info",
+            "http.route": "/info",
+            "http.response.status_code": 200,
+            "error.type": "OSError",
+        },
+    ),
     "an unknown method": (
         HttpRequest("BREW", "http", "/predict", "/predict", 405),
         "HTTP /predict",

@@ -188,6 +188,12 @@ def test_opentelemetrys_variables_say_where_spans_go():
             "localhost:4318",
             "OTEL_EXPORTER_OTLP_ENDPOINT='localhost:4318': expected http",
         ),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "http://[::1/v1",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT='http://[::1/v1': expected http",
+        ),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=gr\u00fcn", "OTEL_EXPORTER_OTLP_HEADERS=***: expected NAME=VALUE"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "token", "OTEL_EXPORTER_OTLP_HEADERS=***: expected NAME=VALUE"),
     ],
 )

@@ -148,7 +148,7 @@ class Request:
                 self.span.profiled = True
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Record what became of it."""
         recorder = self._recorder
         seconds = recorder.clock() - self._started
@@ -157,7 +157,7 @@ class Request:
             self.span = recorder.span_of_the_past(self.scope, seconds)
         recorder.duration(self.scope, self.status).observe(seconds, self.span)
         if self.span is not None:
-            self.span.end(stays=error[0] is not None)
+            self.span.end()
         if told:
             recorder.note(self, seconds)
 

@@ -65,11 +65,10 @@ class RequestSpan:
         self.ended = 0
         self._before: Token[RequestSpan | None] = _current.set(self)
 
-    def end(self, *, stays: bool = False) -> None:
-        """Stop the clock, and being current. `stays`: for the server's line about a failure, which is still to come."""
+    def end(self) -> None:
+        """Stop the clock, and being current."""
         self.ended = max(self.started, time.time_ns())  # whoever sets the computer's clock back
-        if not stays:
-            _current.reset(self._before)
+        _current.reset(self._before)
 
     def step(self, declared: Span, attributes: Mapping[str, Any], *expected: type[Exception]) -> "Step":
         """Return a context: the work in it becomes a child of this span. Of errors, those `expected` are no faults."""

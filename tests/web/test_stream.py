@@ -88,5 +88,6 @@ def test_a_page_that_is_closed_mid_stream_leaves_no_complaint(service: ServicePr
             stream.updates(1)
     assert service.call("/healthz")[0] == 200
     assert service.stop() == 0
-    (line,) = service.output().splitlines()
-    assert "answers on" in line
+    lines = [json.loads(line) for line in service.output().splitlines()]
+    assert {line["level"] for line in lines} == {"info"}
+    assert "calsvc.service.ready" in [line["event"] for line in lines]

@@ -26,7 +26,9 @@ What `/metrics` shows, in the Prometheus text format, or in OpenMetrics where th
 503, so that `increase()` sees the first of each.
 
 No label carries a record id or any other unbounded value. A request for a path that does not exist is counted with an
-empty `http_route`. At most 16 model versions keep their series in one process.
+empty `http_route`. At most 16 model versions keep their series in one process. An answer that breaks off because the
+service made a mistake behind its head counts under the status that was sent, 200 for example: look for it in the log
+(`calsvc.request.failed`) and among the traces (the span is an error, see [traces.md](traces.md)).
 
 RMSLE over any time, over any number of replicas:
 

@@ -174,8 +174,9 @@ def test_the_page_comes_back_by_itself(workshop: Workshop, tmp_path: Path):
             await tab.evaluate("window.before = 1")
             assert await asyncio.to_thread(first.stop) == 0
             await tab.until("document.getElementById('status').textContent === 'connection lost'")
-            await tab.until("/^data [1-9][0-9]* s old$/.test(document.getElementById('age').textContent)")
+            await tab.until("/^, data [1-9][0-9]* s old$/.test(document.getElementById('age').textContent)")
             assert await tab.evaluate("document.querySelector('[data-show=predictions]').textContent") == "1"
+            assert await tab.evaluate("document.documentElement.scrollWidth") <= 390
         with serving(environ, tmp_path):
             await tab.until(f"{LIVE} && document.querySelector('[data-show=predictions]').textContent === '0'")
             assert await tab.evaluate("window.before") == 1

@@ -1,4 +1,4 @@
-// Ten minutes in six small charts. Lines differ in dashes and brightness too: no chart needs colour to be read.
+// Ten minutes in six small charts. Lines differ by shade, order or dashes: no chart needs colour to be read.
 
 import { show } from "./format.js";
 
@@ -12,7 +12,7 @@ const CHARTS = {
     least: 1,
     lines: [
       line("predict_per_s", "predict", "accent", "rate", { shaded: true }),
-      line("feedback_per_s", "feedback", "strong", "rate", { dash: [5, 3] }),
+      line("feedback_per_s", "feedback", "strong", "rate", { width: 1.25 }),
       line("errors_per_s", "errors", "alarm", "rate", { no0: true }),
     ],
   },
@@ -21,7 +21,7 @@ const CHARTS = {
     lines: [
       line("p50_ms", "p50", "soft", "latency"),
       line("p95_ms", "p95", "accent", "latency"),
-      line("p99_ms", "p99", "strong", "latency", { dash: [5, 3] }),
+      line("p99_ms", "p99", "strong", "latency", { width: 1.25 }),
     ],
   },
   coverage: {
@@ -66,9 +66,9 @@ const fading = (tone) => ({ ctx, bbox }) => {
   return shade;
 };
 
-function series({ tone, scale = "y", dash, shaded }) {
+function series({ tone, scale = "y", dash, shaded, width = tone === "quiet" ? 1 : 2 }) {
   const fill = tone === "quiet" ? colour("quiet-fill") : shaded ? fading("accent-fill") : undefined;
-  return { scale, stroke: colour(tone), dash, fill, width: tone === "quiet" ? 1 : 2, points: { size: 4 } };
+  return { scale, stroke: colour(tone), dash, fill, width, points: { size: 4 } };
 }
 
 function axes({ lines, ticks = short }) {

@@ -32,7 +32,7 @@ function lost() {
   const seconds = (performance.now() - heardAt) / 1000;
   root.dataset.link = "lost";
   put(byId("status"), "connection lost");
-  put(byId("age"), columns.at?.length ? `data ${show(seconds, "age")} old` : "");
+  put(byId("age"), columns.at?.length ? `, data ${show(seconds, "age")} old` : "");
 }
 
 function tell(now) {

@@ -76,6 +76,7 @@ class Sampler:
         self._wall = wall
         self._bounds_ms = bounds_ms(service)
         self._window = Window()
+        self._failing = False
         settings = service.settings
         about = {
             "service_version": __version__,
@@ -112,8 +113,11 @@ class Sampler:
     def _try(self) -> None:
         try:
             self.sample()
-        except Exception:
-            log.exception("the live page has no new numbers")  # nobody's prediction shall fail for that
+            self._failing = False
+        except Exception:  # nobody's prediction shall fail for that
+            if not self._failing:  # once, and not each second
+                log.exception("the live page has no new numbers")
+            self._failing = True
 
 
 def _event(name: bytes, data: bytes) -> bytes:

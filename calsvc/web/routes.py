@@ -40,7 +40,7 @@ MAX_PAGES: Final = 200
 RETRY: Final = b"retry: 2000\n\n"
 """Milliseconds after which a browser comes back when a stream has ended."""
 CONTENT_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 )
 HEADERS: Final = {
@@ -103,16 +103,16 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send; whoever only watches takes no request's place among those that wait for an answer."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if scope["method"] == "GET":
-            page = self._page
-            page.open += 1
-            page.admission.left()
-            try:
+        page = self._page
+        page.open += 1
+        page.admission.left()
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] == "GET":
                 await _tell(page.sampler.feed, receive, send)
-            finally:
-                page.admission.arrived()
-                page.open -= 1
+        finally:
+            page.admission.arrived()
+            page.open -= 1
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -75,6 +75,7 @@ class Sampler:
         self._wall = wall
         self._bounds_ms = bounds_ms(service)
         self._window = Window()
+        self._failing = False
         settings = service.settings
         about = {
             "service_version": __version__,
@@ -111,8 +112,11 @@ class Sampler:
     def _try(self) -> None:
         try:
             self.sample()
+            self._failing = False
         except Exception as error:  # noqa: BLE001 - nobody's prediction shall fail for that
-            tell(PAGE_FAILED, error=error)
+            if not self._failing:  # once, and not each second
+                tell(PAGE_FAILED, error=error)
+            self._failing = True
 
 
 def _event(name: bytes, data: bytes) -> bytes:

@@ -50,7 +50,7 @@ def test_every_answer_carries_the_policy(service: Service, path: str):
     """Nothing but this origin's own files and connections; nobody may frame it."""
     headers = service.client.head(path).headers
     assert headers["Content-Security-Policy"] == (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
         "base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
     )
     assert headers["X-Content-Type-Options"] == "nosniff"

@@ -77,7 +77,8 @@ function axes({ lines, ticks = short }) {
   const grid = { stroke: colour("line"), width: 1 };
   const values = (format) => (_, splits) => splits.map(format);
   const whole = (_, splits) => splits.map((value) => (Number.isInteger(value) ? short(value) : ""));
-  const time = { ...common, grid: { show: false }, values: values((at) => show(at, "minute")), incrs: [120], space: 30, size: 26 };
+  const clock = values((at) => show(at, "minute"));
+  const time = { ...common, grid: { show: false }, values: clock, incrs: [120], space: 30, size: 26 };
   const left = { ...upright, scale: "y", grid, values: values(ticks) };
   const right = { ...upright, scale: "n", side: 1, grid: { show: false }, values: whole };
   return lines.some(counts) ? [time, left, right] : [time, left];

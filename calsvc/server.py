@@ -129,7 +129,7 @@ async def _announce(service: Service, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     champion = service.serving_model()
-    tell(SERVICE_READY, {"service.version": __version__, "url": f"http://{shown}:{port}", **champion.told})
+    tell(SERVICE_READY, {"version": __version__, "url": f"http://{shown}:{port}", **champion.told})
 
 
 def _resource() -> dict[str, str]:

@@ -500,9 +500,9 @@ SERVICE_READY: Final = Event(
     "calsvc.service.ready",
     "info",
     "calsvc",
-    "calsvc {service.version} answers on {url} with {model_version} ({engine})",
+    "calsvc {version} answers on {url} with {model_version} ({engine})",
     "The start is over.",
-    ("service.version", "url", "model_version", "engine"),
+    ("version", "url", "model_version", "engine"),
 )
 SERVICE_DRAINING: Final = Event(
     "calsvc.service.draining",

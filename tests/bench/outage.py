@@ -216,8 +216,8 @@ def markdown(result: Outage) -> str:
     ]
     note = (
         f"Medians of {result.rounds} rounds of {result.seconds:g} s a phase (lowest..highest). {result.rate} "
-        "predictions a second at random moments and as many truths; latency is that of predictions from the planned "
-        f"moment, one request in ten is traced, Prometheus scrapes every second. {result.cores}"
+        "predictions a second at random moments and as many truths; latency is that of predictions, from the planned "
+        f"moment. One request in ten is traced, Prometheus scrapes every second. {result.cores}"
     )
     return "\n\n".join([table(header, lines), note])
 

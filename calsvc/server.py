@@ -10,7 +10,6 @@ import logging
 import signal
 import socket
 import time
-import uuid
 from types import FrameType
 from typing import Final
 
@@ -23,11 +22,11 @@ from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle, Phase
 from calsvc.loading import ModelSource, open_model_source
 from calsvc.protocol import Protocol
-from calsvc.provenance import git_sha
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
 from observability.logs import configure_logs
 from observability.profiles import start_profiles
+from observability.provenance import resource_of
 from observability.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     configure_logs()
     lifecycle = Lifecycle()
-    telemetry = Telemetry(_resource(), settings.collector)
+    telemetry = Telemetry(resource_of("calsvc"), settings.collector)
     service = create_service(settings, telemetry, lifecycle, time.monotonic)
     service.profiles = start_profiles(settings.profiles_address, "calsvc", {"service_version": __version__})
     source = open_model_source(service)
@@ -124,14 +123,3 @@ async def _announce(service: Service, listener: socket.socket) -> None:
     champion = service.serving_model()
     serving = f"{champion.series.model_version} ({champion.engine})"
     log.info("calsvc %s answers on http://%s:%s with %s", __version__, shown, port, serving)
-
-
-def _resource() -> dict[str, str]:
-    resource = {
-        "service.name": "calsvc",
-        "service.version": __version__,
-        "service.instance.id": f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
-    }
-    if sha := git_sha():
-        resource["vcs.ref.head.revision"] = sha
-    return resource

@@ -3,12 +3,9 @@
 As on the other side, what fails or is slow has one too, although the service was not asked to trace it.
 """
 
-import socket
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanKind
 
 from observability.otlp import OtlpJsonExporter, SpanQueue
+from observability.provenance import resource_of
 from observability.sampling import SLOW, Collector
 from observability.tracing import Ended, Outlet, sampled
 from streamsim.client import Call, Cause
@@ -31,15 +29,9 @@ def open_spans(collector: Collector, url: str) -> Iterator["CallSpans"]:
     """Open spans of requests to the service at `url`; at the end wait for the last of them, but not for long."""
     queue = SpanQueue(OtlpJsonExporter(collector))
     try:
-        yield CallSpans(Outlet(queue, Resource.create(resource()), SERVICE), url)
+        yield CallSpans(Outlet(queue, Resource.create(resource_of(SERVICE)), SERVICE), url)
     finally:
         queue.shutdown()
-
-
-def resource() -> dict[str, str]:
-    """Return what this process is."""
-    instance = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-    return {"service.name": SERVICE, "service.version": version("calsvc"), "service.instance.id": instance}
 
 
 class CallSpans:

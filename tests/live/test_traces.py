@@ -17,8 +17,8 @@ from typing import NamedTuple
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from calsvc.provenance import git_sha
 from observability import signals
+from observability.provenance import git_sha
 from observability.sampling import SLOW
 from streamsim.client import is_traced
 from tests.conftest import Workshop
@@ -146,15 +146,14 @@ def test_a_feedback_leads_to_the_prediction_that_it_judges(streamed: Streamed):
 
 
 def test_every_span_says_whose_it_is(streamed: Streamed):
-    """Name, version and instance, one instance of each; the service's commit too."""
+    """Name, version and instance, and commit; one instance of each."""
     for service in ("calsvc", "streamsim"):
         (resource,) = {json.dumps(span.resource) for span in streamed.spans if span.service == service}
         told = json.loads(resource)
         assert re.fullmatch(r"\d+\.\d+\.\d+\S*", told["service.version"])
         assert re.fullmatch(r".+-[0-9a-f]{8}", told["service.instance.id"])
+        assert told.get("vcs.ref.head.revision") == git_sha()
     assert {span.service for span in streamed.spans} == {"calsvc", "streamsim"}
-    (commit,) = {span.resource.get("vcs.ref.head.revision") for span in streamed.spans if span.service == "calsvc"}
-    assert commit == git_sha()
 
 
 def test_what_arrives_is_what_was_declared(streamed: Streamed):
@@ -185,7 +184,9 @@ def test_an_exemplar_leads_to_a_trace(streamed: Streamed):
         if sample.exemplar and sample.labels["http_route"] in {"/predict", "/feedback"}
     }
     assert named
-    assert named <= {(span.trace, span.id) for span in streamed.spans}
+    streamed.collector.wait_for(  # a slow one that nobody had drawn may come behind the others
+        "the span of every exemplar", lambda: named <= {(span.trace, span.id) for span in streamed.collector.spans()}
+    )
 
 
 # --- what the collector keeps -----------------------------------------------------------------------------------------

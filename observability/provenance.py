@@ -1,6 +1,8 @@
 """Where this code comes from and what it runs on."""
 
+import socket
 import subprocess
+import uuid
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +20,17 @@ def git_sha() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.decode().strip()
+
+
+def resource_of(service: str) -> dict[str, str]:
+    """Return what this process is, as OpenTelemetry's resource attributes: an instance of `service`."""
+    told = {
+        "service.name": service,
+        "service.version": version("calsvc"),
+        "service.instance.id": f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+    }
+    sha = git_sha()
+    return told | {"vcs.ref.head.revision": sha} if sha else told
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:

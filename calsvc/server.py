@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import time
-import uuid
 from types import FrameType
 from typing import Final
 
@@ -24,12 +23,12 @@ from calsvc.endpoints import CALLS
 from calsvc.lifecycle import Lifecycle, Phase
 from calsvc.loading import ModelSource, open_model_source
 from calsvc.protocol import Protocol
-from calsvc.provenance import git_sha
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
 from observability.events import tell
 from observability.logs import configure_logs
 from observability.profiles import start_profiles
+from observability.provenance import resource_of
 from observability.signals import SERVICE_DRAINING, SERVICE_READY, SERVICE_STOPPED
 from observability.telemetry import Telemetry
 from observability.tracing import current_ids
@@ -50,7 +49,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    resource = _resource()
+    resource = resource_of("calsvc")
     configure_logs(sys.stdout, resource, current_ids)
     lifecycle = Lifecycle()
     telemetry = Telemetry(resource, settings.collector)
@@ -130,14 +129,3 @@ async def _announce(service: Service, listener: socket.socket) -> None:
     shown = f"[{host}]" if ":" in host else host
     champion = service.serving_model()
     tell(SERVICE_READY, {"version": __version__, "url": f"http://{shown}:{port}", **champion.told})
-
-
-def _resource() -> dict[str, str]:
-    resource = {
-        "service.name": "calsvc",
-        "service.version": __version__,
-        "service.instance.id": f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
-    }
-    if sha := git_sha():
-        resource["vcs.ref.head.revision"] = sha
-    return resource

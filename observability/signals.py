@@ -618,7 +618,7 @@ RESOURCE: Final = (
     Fact("service.name", "calsvc", "`calsvc` or `streamsim`."),
     Fact("service.version", "calsvc", "Of this package."),
     Fact("service.instance.id", "calsvc", "Host name and a random part: another one at each start."),
-    Fact("vcs.ref.head.revision", "calsvc", "The service's commit, where it is known; in no log line."),
+    Fact("vcs.ref.head.revision", "calsvc", "The commit, where it is known; in no log line."),
     Fact("telemetry.sdk.name", "opentelemetry", "As the two below: in no log line."),
     Fact("telemetry.sdk.language", "opentelemetry", ""),
     Fact("telemetry.sdk.version", "opentelemetry", ""),

@@ -10,10 +10,10 @@ import anyio
 
 from observability.events import tell
 from observability.logs import configure_logs, flush_logs
+from observability.provenance import resource_of
 from observability.signals import RUN_ENDED, RUN_FAILED, RUN_STARTED, SERVICE_REACHABLE, SERVICE_UNREACHABLE
 from streamsim.client import Cause
 from streamsim.errors import SimulatorError
-from streamsim.identity import resource
 from streamsim.summary import Progress, Summary, Verdict
 from streamsim.tally import Totals
 
@@ -25,7 +25,7 @@ NOBODY_THERE: Final = frozenset({Cause.REFUSED, Cause.TIMEOUT, Cause.CLOSED})
 @contextmanager
 def run_log(url: str) -> Iterator[None]:
     """Write JSON lines to stdout: the begin of a run to `url`, whatever else is told, and why it could not run."""
-    configure_logs(sys.stdout, resource(), readable=False)
+    configure_logs(sys.stdout, resource_of("streamsim"), readable=False)
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     tell(RUN_STARTED, {"server.address": parts.hostname, "server.port": port})

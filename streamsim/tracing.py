@@ -13,11 +13,12 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanKind
 
 from observability.otlp import OtlpJsonExporter, SpanQueue
+from observability.provenance import resource_of
 from observability.sampling import SLOW, Collector
 from observability.tracing import Ended, Outlet, sampled
 from streamsim.client import Call, Cause
-from streamsim.identity import SERVICE, resource
 
+SERVICE: Final = "streamsim"
 REFUSALS: Final = frozenset({Cause.HTTP_503, Cause.REFUSED, Cause.NOT_SENT})
 """Many at a time, and counted: only those of traced records have a span."""
 _SLOW_NS: Final = int(SLOW * 1e9)
@@ -28,7 +29,7 @@ def open_spans(collector: Collector, url: str) -> Iterator["CallSpans"]:
     """Open spans of requests to the service at `url`; at the end wait for the last of them, but not for long."""
     queue = SpanQueue(OtlpJsonExporter(collector))
     try:
-        yield CallSpans(Outlet(queue, Resource.create(dict(resource())), SERVICE), url)
+        yield CallSpans(Outlet(queue, Resource.create(dict(resource_of(SERVICE))), SERVICE), url)
     finally:
         queue.shutdown()
 

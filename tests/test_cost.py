@@ -101,7 +101,7 @@ def calls_per_request(bundle: Path, request: Callable[[int], tuple[str, bytes]],
 
 @pytest.mark.parametrize(
     ("request_of", "flags", "most"),
-    [(predict, b"00", 95), (predict, b"01", 320), (feedback, b"00", 86), (feedback, b"01", 312)],
+    [(predict, b"00", 95), (predict, b"01", 300), (feedback, b"00", 86), (feedback, b"01", 295)],
     ids=["predict", "predict, traced", "feedback", "feedback, traced"],
 )
 def test_a_request_makes_no_more_calls_than_it_did(

@@ -22,7 +22,7 @@ from observability.tracing import Outlet
 from streamsim.client import Answer, Call, Cause, Identity, is_traced, open_client
 from streamsim.errors import SettingError
 from streamsim.telemetry import TIMEOUT, collector_of
-from streamsim.tracing import REFUSALS, CallSpans, resource
+from streamsim.tracing import REFUSALS, CallSpans
 from tests.service_process import ROOT, free_port
 from tests.streamsim.fakes import CountingService, http_answer, make_rows, raw_server, read_request
 
@@ -153,14 +153,6 @@ def test_what_is_emitted_is_declared(calls: CallSpans, exporter: InMemorySpanExp
         calls.note(call(cause)._replace(resent=True))
     for span in exporter.get_finished_spans():
         assert always <= set(span.attributes or {}) <= {name.removeprefix("?") for name in signals.CALL.attributes}
-
-
-def test_the_resource_says_who_it_is():
-    """Service, version and instance; the same for a whole run, and another for the next."""
-    assert resource()["service.name"] == "streamsim"
-    assert resource().keys() == {"service.name", "service.version", "service.instance.id"}
-    assert resource() is resource()
-    assert resource()["service.instance.id"] != resource.__wrapped__()["service.instance.id"]
 
 
 # --- where to ---------------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def markdown(ladder: Ladder) -> str:
 
 
 def _what_arrived(each: Arrived) -> str:
-    spans = f"the spans of {each.spans:,} of {each.requests:,} requests ({each.share:.1%}) had arrived"
+    spans = f"{each.spans:,} spans of {each.requests:,} requests ({each.share:.1%}) had arrived"
     if each.profiles is None:
         return f"{spans}."
     if each.profiles == 0:

@@ -6,10 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from calsvc.errors import SettingsError
-from observability.sampling import HEADERS_EXPECTED, Collector, Sampling, http_url, otlp_headers, spans_url
+from observability.sampling import (
+    HEADERS_EXPECTED,
+    PROFILES_EXPECTED,
+    Collector,
+    Sampling,
+    http_url,
+    otlp_headers,
+    profiles_url,
+    spans_url,
+)
 
 Parser = Callable[[str], Any]
 
@@ -75,13 +83,6 @@ def _flag(text: str) -> bool:
     if text.lower() not in {"true", "false"}:
         raise _Rejected
     return text.lower() == "true"
-
-
-def _profiles_address(text: str) -> str:
-    parts = urlsplit(text)  # also refuses a port that is no number
-    if not re.fullmatch(r"https?://[^\s@?#]+", text) or not parts.hostname or parts.port == 0:
-        raise _Rejected
-    return text
 
 
 def _host(text: str) -> str:
@@ -204,8 +205,8 @@ class Settings:
     profiles_address: str = _setting(
         "PYROSCOPE_SERVER_ADDRESS",
         "",
-        _profiles_address,
-        "http://HOST:PORT or https://..., without user, query or fragment",
+        profiles_url,
+        PROFILES_EXPECTED,
         "Pyroscope server that gets profiles (needs the extra `profiling`); unset: none are made",
     )
 

@@ -20,6 +20,7 @@ TRACEPARENT: Final = re.compile(
 SLOW: Final = 0.05
 """Seconds from which a request leaves a span when it has ended, although it was not drawn; so does one that fails."""
 HEADERS_EXPECTED: Final = "NAME=VALUE,NAME=VALUE, in ASCII"
+PROFILES_EXPECTED: Final = "http://HOST:PORT or https://..., without user, query or fragment"
 _LOW_64_BITS: Final = 2**64 - 1
 _ADDRESS: Final = re.compile(r"[^\s#]+")
 _HEADER: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+=([!-~]([ -~]*[!-~])?)?", re.ASCII)
@@ -44,6 +45,14 @@ def http_url(text: str) -> str:
         raise ValueError(text) from None
     port = urlsplit(text).port  # raises it too, for one that is no number or out of range
     if not _ADDRESS.fullmatch(text) or url.scheme not in {"http", "https"} or not url.host or port == 0:
+        raise ValueError(text)
+    return text
+
+
+def profiles_url(text: str) -> str:
+    """Return the address of a Pyroscope server as it is, or raise ValueError."""
+    parts = urlsplit(text)  # also refuses a port that is no number
+    if not re.fullmatch(r"https?://[^\s@?#]+", text) or not parts.hostname or parts.port == 0:
         raise ValueError(text)
     return text
 

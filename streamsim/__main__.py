@@ -20,7 +20,7 @@ from streamsim.run import Plan, Screen, run
 from streamsim.scrapes import scrape_of
 from streamsim.source import load
 from streamsim.summary import COULD_NOT_RUN, MET, Summary, Verdict, as_json, judge
-from streamsim.telemetry import spans
+from streamsim.telemetry import profiles, spans
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -78,7 +78,7 @@ def stream(options: argparse.Namespace) -> int:
 
 
 def _run(plan: Plan, screen: Screen) -> Summary:
-    with spans(os.environ, plan.url) as calls:
+    with profiles(os.environ), spans(os.environ, plan.url) as calls:
         return anyio.run(run, plan, screen, Clocks(), None, calls, backend_options={"use_uvloop": True})
 
 

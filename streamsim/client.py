@@ -66,6 +66,11 @@ class Identity(NamedTuple):
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.traced:02x}"
 
     @property
+    def reference(self) -> str:
+        """For a later span to link to; see `linked_by`."""
+        return f"{self.trace_id:032x}{self.span_id:016x}"
+
+    @property
     def ids(self) -> dict[str, str]:
         """As labels of an exemplar."""
         return {"trace_id": f"{self.trace_id:032x}", "span_id": f"{self.span_id:016x}"}
@@ -80,6 +85,8 @@ class Call(NamedTuple):
     resent: bool
     began: int
     ended: int
+    linked: tuple[int, int] | None = None
+    """Trace and span id of the request that this one is about."""
 
 
 class Calls(Protocol):
@@ -125,14 +132,21 @@ class Client:
             return answer._replace(cause=Cause.BAD_ANSWER)
         return answer
 
-    async def feedback(self, id_json: str, truth: float) -> Answer:
-        """Send one truth; OK means the right id came back as matched or duplicate."""
-        answer = await self._post("/feedback", id_json, f'{{"id":{id_json},"Calories":{truth!r}}}'.encode())
+    async def feedback(self, id_json: str, truth: float, prediction: str | None = None) -> Answer:
+        """Send one truth; OK means the right id came back as matched or duplicate.
+
+        Args:
+            id_json: the record's id, as JSON.
+            truth: kcal.
+            prediction: `Identity.reference` of the request that asked for the prediction, where it was traced.
+        """
+        body = f'{{"id":{id_json},"Calories":{truth!r}}}'.encode()
+        answer = await self._post("/feedback", id_json, body, prediction)
         if answer.cause is Cause.OK and not _is_status(answer.document, json.loads(id_json)):
             return answer._replace(cause=Cause.BAD_ANSWER)
         return answer
 
-    async def _post(self, path: str, id_json: str, body: bytes) -> Answer:
+    async def _post(self, path: str, id_json: str, body: bytes, about: str | None = None) -> Answer:
         identity = self._identity(id_json)
         headers = {"Content-Type": "application/json", "traceparent": identity.traceparent}
         request = _Request(self._url + path, body, headers)
@@ -141,7 +155,8 @@ class Client:
         if identity.traced:
             answer = answer._replace(trace=identity)
         if self._calls is not None:
-            self._calls.note(Call(path, identity, answer, request.resent, began, max(began, time.time_ns())))
+            ended = max(began, time.time_ns())
+            self._calls.note(Call(path, identity, answer, request.resent, began, ended, linked_by(about)))
         return answer
 
     async def _delivered(self, path: str, request: _Request) -> Answer:
@@ -158,6 +173,11 @@ class Client:
     def _identity(self, id_json: str) -> Identity:
         """`| 1` because an id of zeros is not valid."""
         return Identity(self._random.getrandbits(128) | 1, self._random.getrandbits(64) | 1, is_traced(id_json))
+
+
+def linked_by(reference: str | None) -> tuple[int, int] | None:
+    """Read what `Identity.reference` wrote."""
+    return (int(reference[:32], 16), int(reference[32:], 16)) if reference else None
 
 
 def is_traced(id_json: str) -> bool:

@@ -174,7 +174,7 @@ class FeedbackScheduler:
         try:
             owed = self._journal.get(row)
             sent = self._clocks.monotonic()
-            answer = await self._client.feedback(owed.id_json, owed.truth)
+            answer = await self._client.feedback(owed.id_json, owed.truth, owed.span)
             self._tally.feedback_took(self._clocks.monotonic() - sent, answer)
             status = definitive(answer)
             if status is None:

@@ -217,6 +217,6 @@ class Run:
         assert answer.document is not None  # noqa: S101  Cause.OK says so
         predicted, at = float(answer.document["Calories"]), self._clocks.wall()
         due = at + self.plan.feedback_delay
-        self._journal.acknowledge(row, predicted, at, due)
+        self._journal.acknowledge(row, predicted, at, due, answer.trace.reference if answer.trace else None)
         self._feedback.owe(row, self.plan.feedback_delay)
         self._recorder.prediction(Owed(row, record.id_json, record.truth, predicted, at, due, 0))

@@ -23,7 +23,7 @@ from streamsim.source import load
 from streamsim.stress_report import Outcome, as_html, as_json, shown
 from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict
 from streamsim.tally import Tally
-from streamsim.telemetry import spans
+from streamsim.telemetry import profiles, spans
 from streamsim.timeline import Timeline
 
 LAG_LIMIT_MS: Final = 10.0
@@ -47,7 +47,7 @@ def stress(options: argparse.Namespace) -> int:
     plan = replace(stress_plan(options, load(options.data, options.seed)), scrape=scrape)
     tally, console = Tally(timeline=Timeline()), Console()
     before = Look(time.monotonic(), read_metrics(plan.url))
-    with spans(os.environ, plan.url) as calls:
+    with profiles(os.environ), spans(os.environ, plan.url) as calls:
         summary = anyio.run(
             run, plan, screen_for(console), Clocks(), tally, calls, backend_options={"use_uvloop": True}
         )

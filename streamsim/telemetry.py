@@ -1,13 +1,22 @@
-"""Whether the simulator's own spans leave: only where a collector is named, by OpenTelemetry's usual variables.
+"""Whether the simulator's own spans and profiles leave: only where who takes them is named, by the usual variables.
 
 Nothing of OpenTelemetry is loaded elsewhere: `stream` has no room for what it does not use.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Final, TypeVar
 
-from observability.sampling import HEADERS_EXPECTED, Collector, http_url, otlp_headers, spans_url
+from observability.sampling import (
+    HEADERS_EXPECTED,
+    PROFILES_EXPECTED,
+    Collector,
+    http_url,
+    otlp_headers,
+    profiles_url,
+    spans_url,
+)
 from streamsim.client import Calls
 from streamsim.errors import SettingError
 
@@ -32,6 +41,22 @@ def spans(environ: Mapping[str, str], url: str) -> Iterator[Calls | None]:
 
     with open_spans(collector, url) as calls:
         yield calls
+
+
+@contextmanager
+def profiles(environ: Mapping[str, str]) -> Iterator[None]:
+    """Sample this process's stacks where a Pyroscope server is named; raises as `spans` does."""
+    address = _parsed(environ, "PYROSCOPE_SERVER_ADDRESS", profiles_url, PROFILES_EXPECTED)
+    if address is None:
+        yield
+        return
+    from observability.profiles import start_profiles  # noqa: PLC0415 - for those who have a server
+
+    sampled = start_profiles(address, "streamsim", {"service_version": version("calsvc")})
+    try:
+        yield
+    finally:
+        sampled.shutdown()
 
 
 def collector_of(environ: Mapping[str, str]) -> Collector | None:

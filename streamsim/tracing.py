@@ -58,6 +58,7 @@ class CallSpans:
                 started=call.began,
                 ended=call.ended,
                 fault=fault,
+                linked=call.linked,
             )
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from tests.live.collector import Collector, running_collector
-from tests.live.prometheus import Prometheus, prometheus_server
+from tests.live.prometheus import JOB, Prometheus, prometheus_server
 from tests.live.pyroscope import Pyroscope, running_pyroscope
 
 
@@ -33,7 +33,7 @@ class Scraper:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self.end()
-        self.server = self._stack.enter_context(prometheus_server(self._folder, [self._target]))
+        self.server = self._stack.enter_context(prometheus_server(self._folder, {JOB: [self._target]}))
 
     def signal(self, how: signal.Signals) -> None:
         """Stop it (SIGSTOP), let it go on (SIGCONT), or kill it."""

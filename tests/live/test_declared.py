@@ -29,9 +29,9 @@ from calsvc.registry.watch import ModelWatch, WatchSettings
 from calsvc.serving import ServingModel
 from calsvc.settings import RegisteredModel
 from calsvc.training.publish import publish
-from observability import signals
+from observability import profiles, signals
 from observability.logs import IN_LINES
-from observability.testing import OF_ANY_LINE, complaints, listening
+from observability.testing import OF_ANY_LINE, Listener, complaints, listening
 from tests.conftest import Workshop, run_module
 from tests.live.burst import send_burst
 from tests.live.standin import StandIn, standing_in
@@ -101,6 +101,7 @@ def seen(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     with listening() as listener:
         make_mistakes(workshop.bundle)
         anyio.run(check_in_vain, folder)
+        lose_profiles(listener)
     everything.told += [(each.event.name, set(each.attributes)) for each in listener.told]
     assert listener.complaints() == []
     return everything
@@ -141,6 +142,7 @@ def first_life(workshop: Workshop, folder: Path, around: tuple[StandIn, LocalCol
     spans = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url.removesuffix("/v1/traces"), "OTEL_BSP_SCHEDULE_DELAY": "100"}
     own = {"CALSVC_FEEDBACK_DELAY": "0.5", "CALSVC_MAX_IN_FLIGHT": "4", "OTEL_TRACES_SAMPLER": "always_on"}
     with service_process(folder, environ_of(registry, **spans, **own), folder_of_process=folder) as service:
+        wait_for(service, signals.MODEL_NOT_REMEMBERED)
         unwritable.rmdir()
         move(service, registry, champion="2", challenger="1")
         stream(workshop, folder, service, spans, everything)
@@ -240,6 +242,26 @@ def make_mistakes(bundle: Path) -> None:
         page = service.client.app_state["page"]
         del service.state.meters.request_duration
         in_the_loop(service, anyio.to_thread.run_sync, page.sampler._try)  # noqa: SLF001 - what it does every second
+
+
+def lose_profiles(listener: Listener) -> None:
+    """Nobody listens where profiles are sent, and then somebody does."""
+
+    def wait_for_event(event: signals.Event) -> None:
+        until = time.monotonic() + PATIENCE
+        while event not in [each.event for each in listener.told]:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as taken:
+        patch.setattr(profiles, "WATCH_INTERVAL", 0.01)
+        address = taken.getsockname()
+        taken.close()
+        watch = profiles._Watch(f"http://127.0.0.1:{address[1]}")  # noqa: SLF001 - what it does every 15 s
+        wait_for_event(signals.PROFILES_LOST)
+        with socket.create_server(address):
+            wait_for_event(signals.PROFILES_BACK)
+        watch.end()
 
 
 async def check_in_vain(folder: Path) -> None:

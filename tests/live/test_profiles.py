@@ -11,10 +11,10 @@ from tests.bench.workouts import generated, templates
 from tests.conftest import Workshop
 from tests.live.pyroscope import Pyroscope, running_pyroscope
 from tests.observability.test_profiles import CHILD, run_child
-from tests.service_process import ServiceProcess, service_process
+from tests.service_process import PATIENCE, ServiceProcess, service_process
 
-BUSY = 4.0
-"""Seconds of work on one endpoint: at 20 samples a second, enough to see every larger part of it."""
+REQUESTS = 150_000
+"""To one endpoint: seconds of work, and at 20 samples a second enough of them to see every larger part of it."""
 RECORDS = 1000
 
 
@@ -43,7 +43,17 @@ def version(workshop: Workshop, pyroscope: Pyroscope, tmp_path_factory: pytest.T
 def press(service: ServiceProcess, requests: list[tuple[bytes, bytes]]) -> None:
     """Load one endpoint with the same records again and again; anything but a 200 is an error."""
     port = int(service.url.rpartition(":")[2])
-    loaded(Plan(port=port, pid=service.process.pid, templates=requests, seconds=BUSY, different_ids=RECORDS), None)
+    loaded(
+        Plan(
+            port=port,
+            pid=service.process.pid,
+            templates=requests,
+            seconds=PATIENCE,
+            limit=REQUESTS,
+            different_ids=RECORDS,
+        ),
+        None,
+    )
 
 
 def test_profiles_are_told_apart_by_endpoint_and_model(pyroscope: Pyroscope, version: str):

@@ -43,17 +43,9 @@ def version(workshop: Workshop, pyroscope: Pyroscope, tmp_path_factory: pytest.T
 def press(service: ServiceProcess, requests: list[tuple[bytes, bytes]]) -> None:
     """Load one endpoint with the same records again and again; anything but a 200 is an error."""
     port = int(service.url.rpartition(":")[2])
-    loaded(
-        Plan(
-            port=port,
-            pid=service.process.pid,
-            templates=requests,
-            seconds=PATIENCE,
-            limit=REQUESTS,
-            different_ids=RECORDS,
-        ),
-        None,
-    )
+    plan = Plan(port=port, pid=service.process.pid, templates=requests, seconds=PATIENCE, limit=REQUESTS)
+    plan.different_ids = RECORDS
+    loaded(plan, None)
 
 
 def test_profiles_are_told_apart_by_endpoint_and_model(pyroscope: Pyroscope, version: str):

@@ -6,19 +6,15 @@ user's cache, under its version and the content of its manifest. Where it is the
 
 import hashlib
 import json
-import os
 import re
-import signal
-import subprocess
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tests.live.made_with_go import cached, in_cache, needed, run
-from tests.service_process import PATIENCE, ROOT, free_port
+from tests.live.program import Program
+from tests.service_process import ROOT, free_port
 
 STACK = ROOT / "observability" / "stack"
 MANIFEST = STACK / "collector-builder.yaml"
@@ -84,15 +80,13 @@ class Collector:
     """A collector that can be stopped, killed and started again: same ports, same file."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
-        self._program = needed(built)
-        self._health, self._metrics, http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(4))
+        health, metrics, http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(4))
         self._file = folder / "traces.jsonl"
-        self._log = folder / "collector.log"
-        self._environ = os.environ | {
+        settings = {
             "COLLECTOR_OTLP_HTTP": http,
             "COLLECTOR_OTLP_GRPC": grpc,
-            "COLLECTOR_HEALTH": self._health,
-            "COLLECTOR_METRICS_PORT": self._metrics.rpartition(":")[2],
+            "COLLECTOR_HEALTH": health,
+            "COLLECTOR_METRICS_PORT": metrics.rpartition(":")[2],
             "COLLECTOR_DECISION_WAIT": DECISION_WAIT,
             "COLLECTOR_EXPORTERS": "[file]",
             "COLLECTOR_FILE": str(self._file),
@@ -104,27 +98,9 @@ class Collector:
             "NO_PROXY": "127.0.0.1",
         }
         """What a process needs to send its spans here."""
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it takes spans."""
-        with self._log.open("ab") as log:
-            command = [self._program, "--config", CONFIG]
-            self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
-        self.wait_for("the collector", self._is_healthy)
-
-    def signal(self, how: signal.Signals) -> None:
-        """Stop it (SIGSTOP) or kill it."""
-        assert self._process is not None
-        self._process.send_signal(how)
-        if how is signal.SIGKILL:
-            self._process.wait(PATIENCE)
-
-    def end(self) -> None:
-        """Whatever state it is in, it is gone afterwards."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(PATIENCE)
+        command = [str(needed(built)), "--config", str(CONFIG)]
+        program = Program(command, f"http://{health}", folder / "collector.log", settings)
+        self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for
 
     def spans(self) -> list[Span]:
         """Everything that it has decided to keep up to now."""
@@ -132,26 +108,6 @@ class Collector:
             return []
         lines = self._file.read_text().split("\n")[:-1]  # behind the last newline is what it is still writing
         return [span for line in lines for group in json.loads(line)["resourceSpans"] for span in _read(group)]
-
-    def wait_for(self, what: str, ask: Callable[[], T]) -> T:
-        """Ask again and again until the answer is true, and return it."""
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            if answer := ask():
-                return answer
-            time.sleep(0.1)
-        raise TimeoutError(
-            f"{what} did not come within {PATIENCE:g} s: {self._log.read_text(errors='replace')[-3000:]}"
-        )
-
-    def _is_healthy(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text()
-        try:
-            with urllib.request.urlopen(f"http://{self._health}", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
 
 
 @contextmanager

@@ -5,17 +5,16 @@ user's cache, under its version. Where it is there already, nothing happens.
 """
 
 import json
-import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.live.made_with_go import cached, in_cache, needed, run
+from tests.live.program import Program
 from tests.service_process import PATIENCE, free_port
 
 MODULE = "github.com/grafana/pyroscope"
@@ -59,30 +58,10 @@ class Pyroscope:
     """A server that can be stopped, killed and started again: same ports, same files."""
 
     def __init__(self, folder: Path) -> None:
-        self._program = needed(built)
         self.url = f"http://127.0.0.1:{free_port()}"
-        self._log = folder / "pyroscope.log"
-        self._command = [str(self._program), *_arguments(folder / "pyroscope", self.url)]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it takes profiles."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        self.wait_for("the Pyroscope server", self._is_ready)
-
-    def signal(self, how: signal.Signals) -> None:
-        """Stop it (SIGSTOP) or kill it."""
-        assert self._process is not None
-        self._process.send_signal(how)
-        if how is signal.SIGKILL:
-            self._process.wait(PATIENCE)
-
-    def end(self) -> None:
-        """Whatever state it is in, it is gone afterwards."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(PATIENCE)
+        command = [str(needed(built)), *_arguments(folder / "pyroscope", self.url)]
+        program = Program(command, f"{self.url}/ready", folder / "pyroscope.log")
+        self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for
 
     def values(self, label: str, selector: str = "{}") -> list[str]:
         """What a label has been on profiles of the last hour."""
@@ -110,17 +89,6 @@ class Pyroscope:
             answer = self._ask("querier.v1.QuerierService/SelectMergeStacktraces", asked)
         return _totals(answer.get("flamegraph", {}))
 
-    def wait_for(self, what: str, ask: Callable[[], T]) -> T:
-        """Ask again and again until the answer is true, and return it."""
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            if answer := ask():
-                return answer
-            time.sleep(0.2)
-        raise TimeoutError(
-            f"{what} did not come within {PATIENCE:g} s: {self._log.read_text(errors='replace')[-3000:]}"
-        )
-
     def _ask(self, method: str, message: Any) -> Any:
         """Call the server as a browser would, by Connect with JSON."""
         request = urllib.request.Request(  # noqa: S310 - always http://127.0.0.1
@@ -132,15 +100,6 @@ class Pyroscope:
         except urllib.error.HTTPError as error:
             with error:
                 raise RuntimeError(f"{method}: {error.read().decode(errors='replace')}") from None
-
-    def _is_ready(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text(errors="replace")[-3000:]
-        try:
-            with urllib.request.urlopen(f"{self.url}/ready", timeout=5) as answer:  # noqa: S310 - always http://127.0.0.1
-                return bool(answer.status == 200)
-        except OSError:
-            return False
 
 
 def _arguments(folder: Path, url: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from observability.events import NOTHING, in_message, told_by
-from observability.signals import SERVER_LINE, Event
+from observability.signals import REQUEST_FAILED, SERVER_LINE, Event
 
 _COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31;1"}
 HELD_LINES: Final = 500
@@ -26,6 +26,8 @@ IN_LINES: Final = ("service.name", "service.version", "service.instance.id")
 """What of the resource stands in each JSON line."""
 _CLIPPED: Final = (4096, 1024, 256, 64)
 """Characters that a text keeps in a line that would be too long: the first of these with which it is not."""
+OF_REQUESTS: Final = (REQUEST_FAILED, SERVER_LINE)
+"""Events whose errors may say what a record held."""
 _CAUSES: Final = 5
 """Errors behind errors whose stacks are told."""
 
@@ -147,7 +149,7 @@ class Readable(logging.Formatter):
 
 def stack_of(error: BaseException, event: Event) -> str:
     """Return the stack of an error and of those behind it; of a failed request without what the errors say."""
-    if event is not SERVER_LINE:
+    if event not in OF_REQUESTS:
         return "".join(traceback.format_exception(error)).rstrip("\n")
     return "\n\n".join(reversed([_frames(each) for each in _chain(error)]))
 

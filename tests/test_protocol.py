@@ -295,7 +295,8 @@ def test_a_mistake_of_the_service_leaves_one_line(bundle: Path, flags: str, capl
     scenario(bundle, 4, play)
     lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
     (line,) = [line for line in lines if line["level"] == "error"]
-    assert "what nobody expected" in line["exception.stacktrace"]
+    assert line["exception.type"] == "ZeroDivisionError"
+    assert "what nobody expected" not in json.dumps(line)  # it might have quoted the record
     assert (line["trace_id"], len(line["span_id"])) == ("0af7651916cd43dd8448eb211c80319c", 16)
     assert (line["http.route"], line["http.response.status_code"]) == ("/predict", 500)
 

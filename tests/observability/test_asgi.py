@@ -319,6 +319,23 @@ def test_dying_behind_the_head_of_an_answer_is_a_fault(told: Told, flags: str):
     assert "ZeroDivisionError" in line["exception.stacktrace"]
 
 
+def test_of_ten_requests_one_has_a_line_and_every_failure(told: Told):
+    """Those that nobody has drawn leave none, unless they fail. Traced and logged are the same ones."""
+    watch = Watch(Sampling(ratio=0.1))
+    watch.takes = SLOW / 2
+    for number in range(400):
+        watch.client.get("/200" if number % 20 else "/500")
+    watch.recorder.tell()
+    lines = told()
+    drawn = [ids["span_id"] for ids in watch.ids if ids]
+    ordinary = [line for line in lines if line["event"] == "calsvc.request.answered"]
+    failed = [line for line in lines if line["event"] == "calsvc.request.failed"]
+    assert 0 < len(ordinary) < 200  # 38 of 380: less than none and more than half have a chance of 1e-17
+    assert len(failed) == 20
+    assert {line["level"] for line in failed} == {"error"}
+    assert {line["span_id"] for line in ordinary} <= set(drawn) <= {line["span_id"] for line in lines}
+
+
 def test_a_refusal_is_no_failure_to_be_told_of(told: Told):
     """503 is the answer to thousands when there is too much to do: drawn like any other."""
     undrawn = Watch(NOBODY)

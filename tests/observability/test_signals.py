@@ -48,6 +48,14 @@ def test_a_declared_metric_is_shown_as_declared(used: Service, metric: signals.M
     assert labels == {frozenset(name.replace(".", "_") for name in metric.attributes)}
 
 
+@pytest.mark.parametrize("metric", [*signals.METRICS, *signals.STANDARD], ids=lambda metric: metric.exposed)
+def test_an_exposed_name_ends_with_its_unit(metric: signals.Metric):
+    """As Prometheus has it: in base units, a counter's total behind them."""
+    unit = {"s": "_seconds", "By": "_bytes", "kcal": "_kcal"}.get(metric.unit, "")
+    assert metric.exposed.removesuffix("_total").endswith(unit)
+    assert metric.exposed.endswith("_total") == (metric.kind == "counter")
+
+
 def test_nothing_is_shown_that_was_not_declared(used: Service):
     """A name is born in signals.py or not at all."""
     declared = {metric.exposed.removesuffix("_total") for metric in OURS}

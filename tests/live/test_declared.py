@@ -142,7 +142,7 @@ def first_life(workshop: Workshop, folder: Path, around: tuple[StandIn, LocalCol
     spans = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url.removesuffix("/v1/traces"), "OTEL_BSP_SCHEDULE_DELAY": "100"}
     own = {"CALSVC_FEEDBACK_DELAY": "0.5", "CALSVC_MAX_IN_FLIGHT": "4", "OTEL_TRACES_SAMPLER": "always_on"}
     with service_process(folder, environ_of(registry, **spans, **own), folder_of_process=folder) as service:
-        wait_for(service, signals.MODEL_NOT_REMEMBERED)
+        wait_for(service, signals.MODEL_NOT_REMEMBERED)  # it is ready before it keeps its books
         unwritable.rmdir()
         move(service, registry, champion="2", challenger="1")
         stream(workshop, folder, service, spans, everything)
@@ -169,6 +169,7 @@ def second_life(folder: Path, registry: StandIn, everything: Seen) -> None:
     odd = {"PYTHONPATH": str(folder / "without"), "OTEL_BSP_MAX_QUEUE_SIZE": "many"}
     nobody = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
     with service_process(folder, environ_of(registry, **odd, **nobody), folder_of_process=folder) as service:
+        wait_for(service, signals.MODEL_RESTORED)
         assert service.stop() == 0
         everything.read(service.output())
 

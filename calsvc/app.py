@@ -1,6 +1,5 @@
 """The application: routes, what opens and closes with it, and which HTTP answer each error becomes."""
 
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,15 +23,19 @@ from calsvc.loading import ModelSource
 from calsvc.protocol import Outbox
 from calsvc.schema import Problem
 from calsvc.service import Service
+from calsvc.web.routes import Page
 from observability.asgi import Observed, Recorder, Watched
+from observability.callers import caller_of
+from observability.events import tell
 from observability.logs import flush_logs
-from observability.tracing import caller_of, current_ids
-
-log = logging.getLogger(__name__)
+from observability.signals import REQUESTS_REFUSED
+from observability.tracing import current_ids
 
 HOUSEKEEPING_INTERVAL: Final = 0.5
 """Seconds between two rounds of forgetting what is past its retention and of measuring the event loop's lag."""
 SWEEP_PER_ROUND: Final = 2000
+AT_ZERO: Final = (200, 500, 503)
+"""Answers to the calls that are counted from 0, not from their first: else Prometheus sees no increase in that one."""
 
 
 class ProblemKind(NamedTuple):
@@ -61,13 +64,18 @@ PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
 def create_app(service: Service, source: ModelSource) -> ASGIApp:
     """Build the application. Its lifespan opens everything; the model loads while probes are answered already."""
     recorder = _recorder(service)
+    for path in CALLS:
+        for status in AT_ZERO:
+            service.meters.request_duration.labels(path, "POST", str(status))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        page = Page(service, time.time)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_keep_model, service, source)
             tasks.start_soon(_keep_house, service, recorder)
-            yield {"service": service, "doorman": _doorman(service), "outbox": Outbox()}
+            tasks.start_soon(page.sampler.run)
+            yield {"service": service, "doorman": _doorman(service), "outbox": Outbox(), "page": page}
             tasks.cancel_scope.cancel()
         recorder.tell()
         service.count()
@@ -124,7 +132,7 @@ async def _keep_house(service: Service, recorder: Recorder) -> None:
         recorder.tell()
         service.count()
         if refused := service.admission.refused - refused:
-            log.warning("overloaded: %d requests refused in the last %g s", refused, HOUSEKEEPING_INTERVAL)
+            tell(REQUESTS_REFUSED, {"refused": refused, "seconds": HOUSEKEEPING_INTERVAL})
         flush_logs()
 
 

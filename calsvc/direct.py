@@ -55,14 +55,13 @@ class Direct:
                     body = await in_parts(message, receive)
                 self._service.admission.admit()  # not before: until it is whole, a request takes nobody's place
                 reply = await call(self._service, body, request.span)
-            except (CalsvcError, ClientDisconnect) as error:
+            except Exception as error:  # noqa: BLE001 - all are answered; a mistake goes into the log, with its traceback
+                if not isinstance(error, CalsvcError | ClientDisconnect):
+                    request.failed(error)
                 response = self._problem(error, scope)
                 request.status = response.status_code
                 await response(scope, receive, send)
                 return
-            except Exception as error:
-                await self._problem(error, scope)(scope, receive, send)
-                raise  # the server writes the traceback into the log
             length = b"%d" % len(reply.body)
             headers = [(b"content-length", length), (b"content-type", _JSON_BYTES), *reply.headers]
             await send({"type": "http.response.start", "status": 200, "headers": headers})

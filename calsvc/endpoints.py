@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -11,17 +11,17 @@ from starlette.routing import Route
 
 from calsvc.admission import Doorman
 from calsvc.errors import NotReady
-from calsvc.feedback.store import SpanRef
 from calsvc.info import describe
 from calsvc.lifecycle import Phase
 from calsvc.openapi import document
 from calsvc.protocol import Outbox
 from calsvc.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
 from calsvc.service import Service
+from calsvc.web import routes as page
 from observability.tracing import RequestSpan
 
 
-class State(TypedDict):
+class State(page.PageState):
     """What the lifespan hands to every request."""
 
     service: Service
@@ -41,7 +41,7 @@ async def predict(service: Service, body: bytes, span: RequestSpan | None) -> Re
     """Answer one workout."""
     model = service.serving_model()
     workout = parse_workout(body)
-    answer = await service.predict(model, workout, SpanRef(span.trace_id, span.span_id) if span else None)
+    answer = await service.predict(model, workout, span)
     content = msgspec.json.encode(Prediction(answer.id, answer.kcal))
     return Reply(content, (model.header,), partial(service.answered, workout, answer))
 
@@ -50,7 +50,7 @@ async def feedback(service: Service, body: bytes, span: RequestSpan | None) -> R
     """Take the truth of one record."""
     service.serving_model()
     truth = parse_feedback(body)
-    status, predicted_in = await service.learn(truth)
+    status, predicted_in = await service.learn(truth, span)
     if span is not None and predicted_in is not None:
         span.linked = predicted_in
     return Reply(msgspec.json.encode(FeedbackStatus(truth.id, status)))
@@ -109,9 +109,10 @@ ROUTES: Final = [
     Route("/metrics", metrics),
     Route("/info", info),
     Route("/openapi.json", openapi),
+    *page.ROUTES,
 ]
-QUIET: Final = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
-"""Asked by machines every few seconds: not in the request metrics, not traced."""
+QUIET: Final = frozenset({"/healthz", "/livez", "/readyz", "/metrics"}) | page.QUIET
+"""Asked by machines every few seconds, or by who only watches: not in the request metrics, not traced."""
 
 
 def _json(content: Any) -> Response:

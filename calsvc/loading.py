@@ -1,7 +1,6 @@
 """How models get into the service: from a bundle's folder, or from the registry by alias."""
 
 import functools
-import logging
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,8 +15,8 @@ from calsvc.registry.watch import Candidate, ModelWatch, Outcome, Role, WatchSet
 from calsvc.service import Service
 from calsvc.serving import Origin, ServingModel
 from calsvc.settings import RegisteredModel
-
-log = logging.getLogger(__name__)
+from observability.events import tell
+from observability.signals import MODEL_KEPT
 
 CACHE: Final = Path("data/registry")
 """Local copies of registered bundles, for the day on which the registry is down."""
@@ -78,7 +77,7 @@ class FolderSource:
                 return "unchanged"
             await self._install(bundle)
         except CalsvcError as error:
-            log.warning("the bundle in %s was rejected, the model stays: %s", self._folder, error)
+            tell(MODEL_KEPT, {"role": CHAMPION, "outcome": "rejected", "error.message": str(error)})
             return "rejected"
         return "swapped"
 
@@ -132,8 +131,7 @@ class _ServiceSlots:
         if role == CHALLENGER:
             await self._service.remove_challenger()
 
-    def noted(self, role: Role, outcome: Outcome, detail: str) -> None:
-        log.debug("%s: %s, %s", role, outcome, detail)
+    def noted(self, role: Role, outcome: Outcome, detail: str) -> None:  # noqa: ARG002 - the watch has logged it
         self._service.meters.model_checked(role, outcome)
 
 

@@ -10,6 +10,7 @@ from calsvc.feedback.quality import CHALLENGER, CHAMPION, MAX_SERIES, PairedSums
 from calsvc.feedback.store import JoinStore
 from observability import signals
 from observability.histogram import Distribution
+from observability.instruments import create_histogram, observe
 from observability.telemetry import Telemetry
 
 Callback = Callable[[CallbackOptions], Iterable[Observation]]
@@ -33,11 +34,11 @@ class Meters:
         self._scoreboard = scoreboard
         self._store = store
         self._clock = clock
-        self.request_duration = signals.create_histogram(telemetry.registry, signals.REQUEST_DURATION)
-        self._kcal = signals.create_histogram(telemetry.registry, signals.PREDICTION_KCAL)
-        self._lag = signals.create_histogram(telemetry.registry, signals.FEEDBACK_LAG).labels()
+        self.request_duration = create_histogram(telemetry.registry, signals.REQUEST_DURATION)
+        self._kcal = create_histogram(telemetry.registry, signals.PREDICTION_KCAL)
+        self.lag = create_histogram(telemetry.registry, signals.FEEDBACK_LAG).labels()
         self._kcal_of: dict[str, Distribution] = {}
-        self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self._shadows = dict.fromkeys(SHADOW_OUTCOMES, 0)
         self._model_checks: Counter[tuple[str, str]] = Counter()
         self.model: dict[str, str] | None = None
@@ -45,7 +46,7 @@ class Meters:
         """What training measured of the models that are in use, where it did."""
         self.event_loop_lag = 0.0
         self._register(telemetry.meter)
-        signals.observe(telemetry.meter, signals.SPANS_DROPPED, _dropped_spans(telemetry))
+        observe(telemetry.meter, signals.SPANS_DROPPED, _dropped_spans(telemetry))
 
     def predicted(self, series: Series, kcal: float) -> None:
         """Record one answered prediction."""
@@ -60,9 +61,9 @@ class Meters:
 
     def joined(self, outcome: str, lag: float | None = None) -> None:
         """Count one feedback by outcome; `lag` seconds since its prediction where it was matched."""
-        self._outcomes[outcome] += 1
+        self.outcomes[outcome] += 1
         if lag is not None:
-            self._lag.observe(lag)
+            self.lag.observe(lag)
 
     def shadowed(self, outcome: Literal["scored", "shed", "failed"]) -> None:
         """Count one record that was offered to the challenger."""
@@ -83,23 +84,23 @@ class Meters:
             (signals.QUALITY_SAMPLES, lambda s: s.window and s.window.matched),
         )
         for metric, value in by_series:
-            signals.observe(meter, metric, self._of_each_series(value))
+            observe(meter, metric, self._of_each_series(value))
         for metric, sums in (
             (signals.QUALITY_PAIRED, lambda pair: {"": pair.records}),
             (signals.QUALITY_PAIRED_SQUARED_LOG_ERROR, _by_role),
             (signals.QUALITY_PAIRED_SQUARED_DIFFERENCE, lambda pair: {"": pair.squared_difference}),
         ):
-            signals.observe(meter, metric, self._of_each_pair(sums))
-        signals.observe(meter, signals.ROLLING_MEAN, self._rolling_means)
-        signals.observe(meter, signals.COVERAGE, self._coverage)
-        signals.observe(meter, signals.FEEDBACK, _of_outcomes(self._outcomes))
-        signals.observe(meter, signals.SHADOW, _of_outcomes(self._shadows))
-        signals.observe(meter, signals.MODEL_CHECKS, self._checks)
-        signals.observe(meter, signals.PENDING, lambda _: [Observation(self._store.statistics().pending)])
-        signals.observe(meter, signals.PENDING_DROPPED, self._dropped)
-        signals.observe(meter, signals.MODEL_INFO, lambda _: [Observation(1, self.model)] if self.model else [])
-        signals.observe(meter, signals.TRAINING_RMSLE, self._training)
-        signals.observe(meter, signals.EVENT_LOOP_LAG, lambda _: [Observation(self.event_loop_lag)])
+            observe(meter, metric, self._of_each_pair(sums))
+        observe(meter, signals.ROLLING_MEAN, self._rolling_means)
+        observe(meter, signals.COVERAGE, self._coverage)
+        observe(meter, signals.FEEDBACK, _of_outcomes(self.outcomes))
+        observe(meter, signals.SHADOW, _of_outcomes(self._shadows))
+        observe(meter, signals.MODEL_CHECKS, self._checks)
+        observe(meter, signals.PENDING, lambda _: [Observation(self._store.statistics().pending)])
+        observe(meter, signals.PENDING_DROPPED, self._dropped)
+        observe(meter, signals.MODEL_INFO, lambda _: [Observation(1, self.model)] if self.model else [])
+        observe(meter, signals.TRAINING_RMSLE, self._training)
+        observe(meter, signals.EVENT_LOOP_LAG, lambda _: [Observation(self.event_loop_lag)])
 
     def _of_each_series(self, value: Callable[[SeriesSnapshot], float | None]) -> Callback:
         """Observe `value` of every series that has one: no data is no observation, never 0."""

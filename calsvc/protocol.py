@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with two additions: it counts what waits for an answer, and sends answers together."""
+"""uvicorn's HTTP protocol, which also counts what waits, sends answers together, and drops who does not read."""
 
 import asyncio
 from typing import Any, Final
@@ -9,6 +9,8 @@ from calsvc.admission import Admission, Doorman
 
 PATIENCE: Final = 0.2
 """Seconds for which a connection that was refused is not read: who comes back at once waits, and costs nothing."""
+UNREAD: Final = 30.0
+"""Seconds after which a client that takes nothing of what waits for it is dropped, and what was held for it is free."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -20,6 +22,7 @@ class Protocol(HttpToolsProtocol):
         self._admission: Admission = self._doorman.admission
         self._waiting = 0
         self._within_request = False
+        self._drop: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, with a transport that writes at the end of a round of the event loop."""
@@ -62,7 +65,23 @@ class Protocol(HttpToolsProtocol):
         """Count out what nobody waits for any more."""
         self._admission.left(self._waiting)
         self._waiting = 0
+        self._take_back()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read some time to read on."""
+        self._drop = self.loop.call_later(UNREAD, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Be content: it reads."""
+        self._take_back()
+        super().resume_writing()
+
+    def _take_back(self) -> None:
+        if self._drop is not None:
+            self._drop.cancel()
+            self._drop = None
 
 
 class Outbox:

@@ -6,11 +6,10 @@ telemetry is flushed. SIGINT the same without the delay. A second signal leaves 
 
 import asyncio
 import gc
-import logging
 import signal
 import socket
+import sys
 import time
-import uuid
 from types import FrameType
 from typing import Final
 
@@ -20,17 +19,19 @@ from starlette.types import ASGIApp
 
 from calsvc import __version__
 from calsvc.app import create_app
+from calsvc.endpoints import CALLS
 from calsvc.lifecycle import Lifecycle, Phase
 from calsvc.loading import ModelSource, open_model_source
 from calsvc.protocol import Protocol
-from calsvc.provenance import git_sha
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
+from observability.events import tell
 from observability.logs import configure_logs
 from observability.profiles import start_profiles
+from observability.provenance import resource_of
+from observability.signals import SERVICE_DRAINING, SERVICE_READY, SERVICE_STOPPED
 from observability.telemetry import Telemetry
-
-log = logging.getLogger(__name__)
+from observability.tracing import current_ids
 
 CLOSE_TIMEOUT: Final = 10
 """Seconds that requests in flight get to finish once the port is closed."""
@@ -48,13 +49,15 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    configure_logs()
+    resource = resource_of("calsvc")
+    configure_logs(sys.stdout, resource, current_ids)
     lifecycle = Lifecycle()
-    telemetry = Telemetry(_resource(), settings.collector)
+    telemetry = Telemetry(resource, settings.collector)
     service = create_service(settings, telemetry, lifecycle, time.monotonic)
     service.profiles = start_profiles(settings.profiles_address, "calsvc", {"service_version": __version__})
     source = open_model_source(service)
-    server = _Server(uvicorn_config(create_app(service, source)), lifecycle)
+    app = service.profiles.endpoints(create_app(service, source), CALLS)
+    server = _Server(uvicorn_config(app), lifecycle)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_announce, service, listener)
@@ -67,6 +70,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         await anyio.to_thread.run_sync(service.profiles.shutdown)
     if lifecycle.failure is not None:
         raise lifecycle.failure
+    tell(SERVICE_STOPPED)
 
 
 def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
@@ -81,6 +85,7 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        reset_contextvars=True,  # the next request on a connection may begin within the one before: not its span
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=CLOSE_TIMEOUT,
     )
@@ -103,8 +108,10 @@ class _Server(uvicorn.Server):
 
 async def _leave(lifecycle: Lifecycle, server: uvicorn.Server, drain_delay: float) -> None:
     await lifecycle.wait_leaving()
-    if lifecycle.phase is Phase.DRAINING and lifecycle.patient:
-        await anyio.sleep(drain_delay)
+    if lifecycle.phase is Phase.DRAINING:
+        seconds = drain_delay if lifecycle.patient else 0.0
+        tell(SERVICE_DRAINING, {"seconds": seconds})
+        await anyio.sleep(seconds)
     server.should_exit = True
 
 
@@ -121,16 +128,4 @@ async def _announce(service: Service, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     champion = service.serving_model()
-    serving = f"{champion.series.model_version} ({champion.engine})"
-    log.info("calsvc %s answers on http://%s:%s with %s", __version__, shown, port, serving)
-
-
-def _resource() -> dict[str, str]:
-    resource = {
-        "service.name": "calsvc",
-        "service.version": __version__,
-        "service.instance.id": f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
-    }
-    if sha := git_sha():
-        resource["vcs.ref.head.revision"] = sha
-    return resource
+    tell(SERVICE_READY, {"version": __version__, "url": f"http://{shown}:{port}", **champion.told})

@@ -1,6 +1,5 @@
 """One service: a model that answers, a store that remembers, a scoreboard that judges. No HTTP in it."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -14,10 +13,12 @@ from calsvc.metering import Meters
 from calsvc.schema import Feedback, RecordId, Workout
 from calsvc.serving import ServingModel
 from calsvc.settings import Settings
+from calsvc.steps import joined, scored
+from observability.events import tell
 from observability.profiles import Profiles
+from observability.signals import CHALLENGER_SILENT, MODEL_INSTALLED
 from observability.telemetry import Telemetry
-
-log = logging.getLogger(__name__)
+from observability.tracing import RequestSpan
 
 SHADOWS_AT_ONCE: Final = 8
 """Records that the challenger may be scoring at the same time; more are left out."""
@@ -56,6 +57,8 @@ class Service:
     champion: ServingModel | None = None
     challenger: ServingModel | None = None
     previous_version: str | None = None
+    _silent: ServingModel | None = None
+    """The challenger of which the log knows that it has failed."""
     _uncounted: list[Answer] = field(default_factory=list)
 
     async def install(self, model: ServingModel) -> None:
@@ -70,6 +73,7 @@ class Service:
             self.previous_version = replaced.series.model_version if replaced else self.previous_version
             self.lifecycle.ready()
         self._compare(model, replaced)
+        tell(MODEL_INSTALLED, {"role": model.series.role, **model.told, **_registered(model)})
         if replaced is not None:
             await replaced.retire()
 
@@ -93,11 +97,12 @@ class Service:
             raise NotReady(f"the service is {self.lifecycle.phase.value}")
         return self.champion
 
-    async def predict(self, model: ServingModel, workout: Workout, span: SpanRef | None) -> Answer:
+    async def predict(self, model: ServingModel, workout: Workout, span: RequestSpan | None) -> Answer:
         """Score a workout and remember the prediction. It counts only when it was sent: see `answered`."""
-        kcal = await model.score(workout)
+        kcal = await (model.score(workout) if span is None else scored(model, workout, span))
         made_at = self.clock()
-        await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, span))
+        made_in = SpanRef(span.trace_id, span.span_id) if span is not None else None
+        await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, made_in))
         return Answer(workout.id, kcal, made_at, model.series)
 
     def answered(self, workout: Workout, answer: Answer) -> Awaitable[None] | None:
@@ -117,7 +122,7 @@ class Service:
             self.scoreboard.predicted(answer.series, answer.kcal, answer.made_at)
             self.meters.predicted(answer.series, answer.kcal)
 
-    async def learn(self, feedback: Feedback) -> tuple[Status, SpanRef | None]:
+    async def learn(self, feedback: Feedback, span: RequestSpan | None = None) -> tuple[Status, SpanRef | None]:
         """Join a truth, charge the prediction the first time; return the outcome and the span of what was charged.
 
         Raises:
@@ -125,8 +130,9 @@ class Service:
         """
         self.serving_model()
         now = self.clock()
+        joining = self.store.join(feedback.id, feedback.Calories, now)
         try:
-            status, prediction = await self.store.join(feedback.id, feedback.Calories, now)
+            status, prediction = await (joining if span is None else joined(joining, span))
         except UnknownId:
             self.meters.joined("unknown")
             raise
@@ -162,14 +168,21 @@ class Service:
             self.meters.shadowed("shed")
             return
         try:
-            kcal = await challenger.score(workout)
+            kcal = await self.profiles.shadowing(challenger.series.model_version, challenger.score(workout))
         except ScoringError as error:
-            log.warning("the challenger %s gave no answer: %s", challenger.series.model_version, error)
             self.meters.shadowed("failed")
+            if self._silent is not challenger:  # not at every record; and not what the error says, it may quote one
+                self._silent = challenger
+                version = challenger.series.model_version
+                tell(CHALLENGER_SILENT, {"model_version": version, "error.type": type(error).__name__})
             return
         if await self.store.attach(workout.id, answer.made_at, Shadow(kcal, challenger.series)):
             self.scoreboard.predicted(challenger.series, kcal, answer.made_at)
         self.meters.shadowed("scored")
+
+
+def _registered(model: ServingModel) -> dict[str, str]:
+    return {"registered": str(model.origin.version)} if model.origin.version else {}
 
 
 def _info_labels(model: ServingModel) -> dict[str, str]:

@@ -31,6 +31,8 @@ class ServingModel:
         self.in_use = 0
         self._scorer = scorer
         self._idle: anyio.Event | None = None
+        self.told = {"model_version": self.series.model_version, "engine": self.engine}
+        """What spans say of it."""
         self.header = (b"x-model-version", self.series.model_version.encode("latin-1"))
         """Told with every answer of this model."""
 

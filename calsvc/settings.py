@@ -6,10 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
-from urllib.parse import unquote, urlsplit
 
 from calsvc.errors import SettingsError
-from observability.sampling import Collector, Sampling
+from observability.sampling import (
+    HEADERS_EXPECTED,
+    PROFILES_EXPECTED,
+    Collector,
+    Sampling,
+    http_url,
+    otlp_headers,
+    profiles_url,
+    spans_url,
+)
 
 Parser = Callable[[str], Any]
 
@@ -71,30 +79,10 @@ def _sampler(text: str) -> str:
     return text
 
 
-def _http_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+\S*", text):
-        raise _Rejected
-    return text
-
-
-def _headers(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    if not all(name.strip() and equals for name, equals, _ in pairs):
-        raise _Rejected
-    return tuple((name.strip(), unquote(value.strip())) for name, _, value in pairs)
-
-
 def _flag(text: str) -> bool:
     if text.lower() not in {"true", "false"}:
         raise _Rejected
     return text.lower() == "true"
-
-
-def _profiles_address(text: str) -> str:
-    parts = urlsplit(text)  # also refuses a port that is no number
-    if not re.fullmatch(r"https?://[^\s@?#]+", text) or not parts.hostname or parts.port == 0:
-        raise _Rejected
-    return text
 
 
 def _host(text: str) -> str:
@@ -110,8 +98,8 @@ def _setting(key: str, default: Any, parse: Parser, expected: str, meaning: str)
 
 
 def _secret(key: str, meaning: str, default: Any = "", parse: Parser = str, expected: str = "text") -> Any:
-    """Declare a setting that is never shown, not even in a traceback."""
-    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning}
+    """Declare a setting that is never shown, not even in a traceback or when it is wrong."""
+    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning, "secret": True}
     return field(default=default, repr=False, metadata=metadata)
 
 
@@ -184,17 +172,17 @@ class Settings:
         "CALSVC_DRAIN_DELAY", 2.0, _number(float, 0, 600), "seconds, 0..600", "serving on after SIGTERM, not ready"
     )
     otlp_endpoint: str = _setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", "", _http_url, "http://... or https://...", "collector that takes OTLP over HTTP"
+        "OTEL_EXPORTER_OTLP_ENDPOINT", "", http_url, "http://... or https://...", "collector that takes OTLP over HTTP"
     )
     otlp_traces_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         "",
-        _http_url,
+        http_url,
         "http://... or https://..., with its path",
         "the same for spans alone",
     )
     otlp_headers: tuple[tuple[str, str], ...] = _secret(
-        "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), _headers, "NAME=VALUE,NAME=VALUE"
+        "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), otlp_headers, HEADERS_EXPECTED
     )
     otel_disabled: bool = _setting("OTEL_SDK_DISABLED", False, _flag, "true or false", "true: no spans leave")
     sampler: str = _setting(
@@ -211,14 +199,14 @@ class Settings:
     @property
     def collector(self) -> Collector | None:
         """Where spans go; None where none leave the process."""
-        url = self.otlp_traces_endpoint or (self.otlp_endpoint and f"{self.otlp_endpoint.rstrip('/')}/v1/traces")
+        url = spans_url(self.otlp_endpoint, self.otlp_traces_endpoint)
         return Collector(url, dict(self.otlp_headers)) if url and not self.otel_disabled else None
 
     profiles_address: str = _setting(
         "PYROSCOPE_SERVER_ADDRESS",
         "",
-        _profiles_address,
-        "http://HOST:PORT or https://..., without user, query or fragment",
+        profiles_url,
+        PROFILES_EXPECTED,
         "Pyroscope server that gets profiles (needs the extra `profiling`); unset: none are made",
     )
 
@@ -262,7 +250,8 @@ def _parsed(metadata: Mapping[str, Any], text: str) -> Any:
     try:
         return metadata["parse"](text)
     except (ValueError, OverflowError):
-        raise SettingsError(metadata["key"], text, metadata["expected"]) from None
+        shown = "***" if "secret" in metadata else text
+        raise SettingsError(metadata["key"], shown, metadata["expected"]) from None
 
 
 def cpu_threads(fraction: float, available: int) -> int:

@@ -1,23 +1,31 @@
-"""What every request leaves behind: its duration, and where it was drawn, a span, an exemplar and a log line."""
+"""What every request leaves behind: its duration, and where it was drawn, a span, an exemplar and a log line.
+
+So does one that fails or is slow, drawn or not: what it was can be said when it has ended, but not what was done in it.
+"""
 
 import logging
+import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple, Self
 
+from opentelemetry.trace import SpanContext, format_trace_id
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.callers import caller_of
+from observability.events import Told, record_of
 from observability.histogram import Distribution, Histogram
-from observability.logs import fields_of
-from observability.sampling import Sampling, is_drawn
+from observability.samples import WORK
+from observability.sampling import SLOW, Sampling, is_drawn
+from observability.signals import REQUEST_ANSWERED, REQUEST_FAILED
 from observability.tracing import METHODS, OTHER, HttpRequest, RequestSpan, RequestSpans
 
 NOTED: Final = 64
 """Requests of which is told at once: few enough for a pause of less than a millisecond."""
 PATH_KEPT: Final = 256
 """Characters of a path that a span holds: a client may send megabytes, and thousands of spans may wait."""
-log = logging.getLogger("calsvc.http")
+log = logging.getLogger(REQUEST_ANSWERED.owner)
 
 
 class Watched(NamedTuple):
@@ -43,13 +51,15 @@ class Watched(NamedTuple):
 class Noted(NamedTuple):
     """What is to be told of a request. Not its scope: memory that is given back at once is used again while it is warm.
 
-    `seconds` it took, `ended` in seconds since the epoch.
+    `seconds` it took, `ended` in seconds since the epoch. `caller` is known where there is no span.
     """
 
     http: HttpRequest
     seconds: float
     ended: float
     span: RequestSpan | None
+    caller: SpanContext | None
+    error: Exception | None
 
 
 class Recorder:
@@ -63,6 +73,8 @@ class Recorder:
         self.clock = watched.clock
         self.sampling = watched.sampling
         self.spans = watched.spans
+        self.slow = SLOW if watched.sampling.ratio else math.inf
+        """Seconds from which a request is told of although it was not drawn."""
         self.quiet = frozenset(watched.quiet)
         self._duration = watched.duration
         self._routes = frozenset(watched.routes)
@@ -81,19 +93,28 @@ class Recorder:
             self._distributions[key] = found
         return found
 
+    def span_of_the_past(self, scope: Scope, seconds: float) -> RequestSpan | None:
+        """Begin the span of a request that has taken `seconds` and was not drawn; None where that was never wanted."""
+        if self.spans is None or not self.sampling.ratio:
+            return None
+        return self.spans.begin(scope["headers"], int(seconds * 1e9))
+
     def note(self, request: "Request", seconds: float) -> None:
         """Keep what is to be told of a request, later, or now, when there is much or it has failed."""
-        scope, status = request.scope, request.status
-        http = HttpRequest(scope["method"], scope["scheme"], scope["path"][:PATH_KEPT], self._route(scope), status)
-        self._noted.append(Noted(http, seconds, time.time(), request.span))
-        if len(self._noted) >= NOTED or is_fault(status):
+        scope, status, error = request.scope, request.status, request.error
+        kind = type(error).__name__ if error is not None else ""
+        path = scope["path"][:PATH_KEPT]
+        http = HttpRequest(scope["method"], scope["scheme"], path, self._route(scope), status, kind)
+        caller = caller_of(scope["headers"]) if request.span is None else None
+        self._noted.append(Noted(http, seconds, time.time(), request.span, caller, error))
+        if len(self._noted) >= NOTED or request.is_fault:
             self.tell()
 
     def tell(self) -> None:
         """Write the log lines and hand over the spans of all that was noted."""
         noted, self._noted = self._noted, []
         for each in noted:
-            log.handle(_log_record(each))
+            log.handle(record_of(_told(each), each.ended, each.error))
             if each.span is not None and self.spans is not None:
                 self.spans.export(each.span, each.http)
 
@@ -105,10 +126,11 @@ class Recorder:
 class Request:
     """The context in which one request is answered. Whoever answers it sets `status`."""
 
-    __slots__ = ("_drawn", "_recorder", "_started", "scope", "span", "status")
+    __slots__ = ("_drawn", "_recorder", "_started", "error", "scope", "span", "status")
 
     def __init__(self, recorder: Recorder, scope: Scope) -> None:
         self.status = 500  # what the server answers for an application that dies without a word
+        self.error: Exception | None = None
         self.scope = scope
         self.span: RequestSpan | None = None
         self._recorder = recorder
@@ -121,38 +143,66 @@ class Request:
         self._drawn = is_drawn(recorder.sampling, headers)
         if self._drawn and recorder.spans is not None:
             self.span = recorder.spans.begin(headers)
+            if (work := self.scope.get(WORK)) is not None:
+                work.of_span(self.span.span_id)
+                self.span.profiled = True
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Record what became of it."""
         recorder = self._recorder
         seconds = recorder.clock() - self._started
+        told = self._drawn or seconds >= recorder.slow or self.is_fault
+        if told and self.span is None:
+            self.span = recorder.span_of_the_past(self.scope, seconds)
         recorder.duration(self.scope, self.status).observe(seconds, self.span)
         if self.span is not None:
             self.span.end()
-        if self._drawn or is_fault(self.status):
+        if told:
             recorder.note(self, seconds)
 
+    def failed(self, error: Exception) -> None:
+        """Take down what nobody expected, for the log line. From here on there is a span, if there may be any."""
+        self.error = error
+        if self.span is None:
+            self.span = self._recorder.span_of_the_past(self.scope, self._recorder.clock() - self._started)
 
-def is_fault(status: int) -> bool:
-    """Tell whether somebody should hear of each request with this status. Refusals are many, and counted."""
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
+    @property
+    def is_fault(self) -> bool:
+        """Whether somebody should hear of it by itself."""
+        return is_fault(self.status, self.error)
 
 
-def _log_record(noted: Noted) -> logging.LogRecord:
-    fields = {
-        **(noted.span.ids if noted.span else {}),
-        "http.request.method": noted.http.method,
+def is_fault(status: int, error: Exception | None) -> bool:
+    """Tell whether somebody should hear of each request that ended so. Refusals are many, and counted."""
+    return error is not None or (
+        status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
+    )
+
+
+def _told(noted: Noted) -> Told:
+    attributes = {
+        **_ids(noted),
+        "http.request.method": noted.http.method if noted.http.method in METHODS else OTHER,
         "http.route": noted.http.route,
         "http.response.status_code": noted.http.status,
         "duration_ms": round(noted.seconds * 1e3, 3),
     }
-    facts = {"name": log.name, "levelno": logging.INFO, "levelname": "INFO", "created": noted.ended, "msg": "request"}
-    return logging.makeLogRecord(facts | fields_of(fields))
+    return Told(REQUEST_FAILED if is_fault(noted.http.status, noted.error) else REQUEST_ANSWERED, attributes)
+
+
+def _ids(noted: Noted) -> Mapping[str, str]:
+    if noted.span is not None:
+        return noted.span.ids
+    return {"trace_id": format_trace_id(noted.caller.trace_id)} if noted.caller is not None else {}
 
 
 class Observed:
-    """ASGI middleware that records every request, except those to quiet paths."""
+    """ASGI middleware that records every request, except those to quiet paths.
+
+    What the application raises ends here, in the log line of its request. The server sees what is missing then: it
+    answers 500, or closes the connection behind half an answer.
+    """
 
     def __init__(self, app: ASGIApp, recorder: Recorder) -> None:
         self._app = app
@@ -170,4 +220,7 @@ class Observed:
                     request.status = message["status"]
                 await send(message)
 
-            await self._app(scope, receive, watch)
+            try:
+                await self._app(scope, receive, watch)
+            except Exception as error:  # noqa: BLE001 - the traceback goes into the log, see above
+                request.failed(error)

@@ -6,8 +6,9 @@ on which it is read as well.
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf, isnan
+from types import MappingProxyType
 from typing import Protocol
 
 from prometheus_client.core import HistogramMetricFamily
@@ -47,6 +48,16 @@ class Distribution:
         if seen_in is not None:
             self._seen[bucket] = (seen_in, value, time.time())
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many values fell into each bucket; the last one lies above all bounds."""
+        return tuple(self._counts)
+
+    @property
+    def total(self) -> float:
+        """All values added up."""
+        return self._sum
+
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Add the samples to a family, cumulated as Prometheus wants them."""
         cumulated = 0
@@ -77,6 +88,16 @@ class Histogram(Collector):
         if len(values) != len(self._labels):
             raise ValueError(f"{self._name} has the labels {self._labels}, got {values}")
         return self._known.setdefault(values, Distribution(self._bounds))
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The upper bounds of the buckets, without the last, which has none."""
+        return self._bounds
+
+    @property
+    def known(self) -> Mapping[tuple[str, ...], Distribution]:
+        """By label values, what was asked for so far: to look without making an empty series."""
+        return MappingProxyType(self._known)
 
     def remove(self, *values: str) -> None:
         """Show one set of label values no more."""

@@ -1,39 +1,63 @@
-"""Log lines: JSON for machines, one object a line; plain and coloured where a person looks at a terminal."""
+"""How log lines are written: one JSON object a line for machines, plain and coloured text on a terminal.
+
+Every line names an event of `signals`. None has a payload: stacks of failed requests come without the error's own text,
+which may quote a record.
+"""
 
 import logging
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 import msgspec
 
-from observability.tracing import current_ids
+from observability.events import NOTHING, in_message, told_by
+from observability.signals import REQUEST_FAILED, SERVER_LINE, Event
 
-_FIELDS: Final = "calsvc_fields"
 _COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31;1"}
 HELD_LINES: Final = 500
 """Lines that are written at once at most."""
+MAX_LINE: Final = 8192
+"""Bytes of a JSON line, characters of one on a terminal, at most."""
+IN_LINES: Final = ("service.name", "service.version", "service.instance.id")
+"""What of the resource stands in each JSON line."""
+_CLIPPED: Final = (4096, 1024, 256, 64)
+"""Characters that a text keeps in a line that would be too long: the first of these with which it is not."""
+OF_REQUESTS: Final = (REQUEST_FAILED, SERVER_LINE)
+"""Events whose errors may say what a record held."""
+_CAUSES: Final = 5
+"""Errors behind errors whose stacks are told."""
 
 
-def fields_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `fields` in the form that a logging call takes as `extra`; they become keys of the JSON line."""
-    return {_FIELDS: fields}
+def configure_logs(
+    stream: IO[str] = sys.stdout,
+    resource: Mapping[str, str] = NOTHING,
+    ids: Callable[[], Mapping[str, str]] = dict,
+    *,
+    readable: bool | None = None,
+) -> None:
+    """Send every log line of this process, and Python's warnings, to `stream`.
 
-
-def configure_logs(stream: IO[str] = sys.stdout) -> None:
-    """Send every log line of this process to `stream`, for a terminal in its own form."""
+    Args:
+        stream: usually stdout.
+        resource: what this process is.
+        ids: trace_id and span_id of the span that is current where it is called, where there is one.
+        readable: for a person instead of a machine; if not said, where `stream` is a terminal.
+    """
     handler: logging.Handler
-    if stream.isatty():
+    if stream.isatty() if readable is None else readable:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(Readable())
     else:
         handler = HeldLines(stream)
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonLines(resource, ids))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
     # Facts that no line shows, and that logging would gather for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for talkative in ("httpx2", "httpcore2"):
@@ -74,24 +98,100 @@ class HeldLines(logging.Handler):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record, with the ids of the current span where there is one."""
+    """One JSON object a record, with the ids of the current span where there is one; see `configure_logs`."""
+
+    def __init__(self, resource: Mapping[str, str] = NOTHING, ids: Callable[[], Mapping[str, str]] = dict) -> None:
+        super().__init__()
+        self._process = {name: resource[name] for name in IN_LINES if name in resource}
+        self._ids = ids
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
+        event, attributes = told_by(record)
         line: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **current_ids(),
-            **getattr(record, _FIELDS, {}),
+            "event": event.name,
+            "message": record.getMessage().strip(),
+            **self._process,
+            **self._ids(),
+            **attributes,
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        try:
-            return msgspec.json.encode(line).decode()
-        except (TypeError, ValueError, RecursionError):
-            return msgspec.json.encode({_text(name): _encodable(value) for name, value in line.items()}).decode()
+        if record.exc_info and record.exc_info[1]:
+            line["exception.type"] = type(record.exc_info[1]).__qualname__
+            line["exception.stacktrace"] = stack_of(record.exc_info[1], event)
+        encoded = _encoded(line)
+        for most in _CLIPPED:
+            if len(encoded) < MAX_LINE:
+                break
+            encoded = _encoded({name: _shortened(value, most) for name, value in line.items()})
+        return encoded.decode()
+
+
+class Readable(logging.Formatter):
+    """Time, message and what it does not say yet, warnings and errors in colour.
+
+    What is not printable is escaped: nobody who sends a request can move the cursor, or make up a line.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text; a stack follows on indented lines of its own."""
+        event, attributes = told_by(record)
+        said = in_message(event)
+        fields = [f"{name}={value}" for name, value in attributes.items() if name not in said]
+        lines = [" ".join([self.formatTime(record, "%H:%M:%S"), record.getMessage().strip(), *fields])]
+        if record.exc_info and record.exc_info[1]:
+            lines += [f"  {line}" for line in stack_of(record.exc_info[1], event).split("\n")]
+        text = clipped("\n".join(map(printable, lines)), MAX_LINE)
+        colour = _COLOURS.get(record.levelno)
+        return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+
+def stack_of(error: BaseException, event: Event) -> str:
+    """Return the stack of an error and of those behind it; of a failed request without what the errors say."""
+    if event not in OF_REQUESTS:
+        return "".join(traceback.format_exception(error)).rstrip("\n")
+    return "\n\n".join(reversed([_frames(each) for each in _chain(error)]))
+
+
+def _frames(error: BaseException) -> str:
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(_CAUSES):
+        if error is not None:
+            yield error
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with everything that is not printable written as Python writes it: \n, \x1b, \u202e."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def clipped(text: str, most: int) -> str:
+    """Return at most so many characters of a text, and a note: its beginning, and more of its end."""
+    if len(text) <= most:
+        return text
+    head = most // 4
+    return f"{text[:head]} ... {len(text) - most} characters left out ... {text[head - most :]}"
+
+
+def _shortened(value: Any, most: int) -> Any:
+    if value is None or isinstance(value, int | float | datetime):
+        return value
+    return clipped(_text(value), most)
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(line)
+    except (TypeError, ValueError, RecursionError):
+        return msgspec.json.encode({_text(name): _encodable(value) for name, value in line.items()})
 
 
 def _encodable(value: Any) -> Any:
@@ -104,21 +204,3 @@ def _encodable(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return str(value).encode(errors="backslashreplace").decode()
-
-
-class Readable(logging.Formatter):
-    """Time, message and fields, warnings and errors in colour."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        """Return the first line."""
-        fields = getattr(record, _FIELDS, {})
-        return " ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in fields.items())])
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text; a traceback follows on lines of its own."""
-        text = super().format(record)
-        colour = _COLOURS.get(record.levelno)
-        return f"\x1b[{colour}m{text}\x1b[0m" if colour else text

@@ -1,26 +1,24 @@
-"""Spans to a collector: OTLP over HTTP, in its JSON form.
+"""Spans to a collector: OTLP over HTTP, in its JSON form (see `otlp_json`)."""
 
-The same content as the protobuf form of `opentelemetry-exporter-otlp-proto-http`, a sixth of its cost per span: that
-one builds a message object for every attribute of every span.
-"""
-
-import logging
+import asyncio
 import math
+import threading
 import time
-from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
-from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, SpanContext
 
+from observability.events import tell
+from observability.otlp_json import encode
 from observability.sampling import Collector
-
-log = logging.getLogger(__name__)
+from observability.signals import SPANS_LOST
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
 """What OTLP lets a client repeat."""
@@ -28,21 +26,43 @@ FIRST_PAUSE: Final = 0.5
 """Seconds before the first repetition; doubled each time."""
 SHORTEST: Final = 0.1
 """Seconds that a repetition gets at least."""
-_NOT_FINITE: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
-_REPEATABLE: Final = frozenset({str, int})
-"""Types of values that are equal only when they are the same: 1 == 1.0 == True."""
-_HAS_IS_REMOTE: Final = 0x100
-_IS_REMOTE: Final = 0x200
+LONGEST_WAIT: Final = 60.0
+"""Seconds for which a collector may ask to be left alone; whoever says an hour is asked every minute."""
+LONGEST_ANSWER: Final = 64 * 1024
+"""Bytes of an answer that are read."""
+
+
+class Answer(NamedTuple):
+    """What came back of one try: `status` 0 for nothing, with the cause. `retry_after`: seconds."""
+
+    status: int
+    cause: str
+    body: bytes = b""
+    retry_after: float = 0.0
+
+
+class Loss(NamedTuple):
+    """How many spans of a batch were not taken, and why."""
+
+    spans: int
+    cause: str = ""
 
 
 class OtlpJsonExporter(SpanExporter):
-    """Sends batches of spans; called by one thread, that of the batch processor."""
+    """Sends batches of spans; called by one thread, that of the batch processor.
+
+    That thread runs an event loop for each try, which alone can end one whose answer comes in drops: a timeout of an
+    HTTP client is one for each read.
+    """
 
     def __init__(self, collector: Collector) -> None:
-        headers = {**collector.headers, "Content-Type": "application/json"}
-        self._client = httpx2.Client(headers=headers, timeout=collector.timeout)
+        headers = {**collector.headers, "Content-Type": "application/json", "Accept-Encoding": "identity"}
+        self._client = httpx2.AsyncClient(headers=headers, timeout=None)
+        self._loop = asyncio.Runner()
         self._collector = collector
         self._failing = False
+        self._told = False
+        self._not_before = 0.0
         self._leave_by = math.inf
         self.taken = 0
         """Spans that were given to be sent, delivered or not."""
@@ -52,15 +72,13 @@ class OtlpJsonExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send one batch; what cannot be delivered in time is dropped and counted, never kept."""
         self.taken += len(spans)
-        cause = self._deliver(encode(spans))
-        if cause is None:
-            self._failing = False
-            return SpanExportResult.SUCCESS
-        self.dropped += len(spans)
-        if not self._failing:  # once, not for every batch of an hour's outage
-            log.warning("spans are being dropped: %s %s", self._collector.url, cause)
-        self._failing = True
-        return SpanExportResult.FAILURE
+        loss = self._deliver(encode(spans), len(spans))
+        self.dropped += loss.spans
+        if loss.spans and not self._told:  # once, not for every batch of an hour's outage
+            tell(SPANS_LOST, {"url": bare_url(self._collector.url), "cause": loss.cause})
+        self._told = loss.spans > 0
+        self._failing = loss.spans == len(spans)
+        return SpanExportResult.FAILURE if loss.spans else SpanExportResult.SUCCESS
 
     def hurry(self) -> None:
         """Give all batches that are still to come, together, no longer than one of them had."""
@@ -68,29 +86,93 @@ class OtlpJsonExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Close the connection."""
-        self._client.close()
+        closing = threading.Thread(target=self._close)  # whoever calls may be within an event loop of its own
+        closing.start()
+        closing.join()
 
-    def _deliver(self, content: bytes) -> str | None:
-        """Post until it is taken, refused or too late; return why it was not taken.
+    def _close(self) -> None:
+        if not self._client.is_closed:
+            self._loop.run(self._client.aclose())
+            self._loop.close()
 
-        While an outage lasts, once: the queue behind this batch would overflow, and the process could not leave.
+    def _deliver(self, content: bytes, spans: int) -> Loss:
+        """Post until it is taken, refused or too late; return what was not taken.
+
+        While an outage lasts, once: the queue behind this batch would overflow, and the process could not leave. Nor
+        before the time that the collector has asked for.
         """
-        give_up = min(time.monotonic() + self._collector.timeout, self._leave_by)
-        pause = FIRST_PAUSE
+        give_up = time.monotonic() + self._collector.timeout
+        pause, cause = FIRST_PAUSE, "is not asked before the time that it has named"
         while not self._client.is_closed:
-            try:
-                left = max(SHORTEST, give_up - time.monotonic())
-                answer = self._client.post(self._collector.url, content=content, timeout=left)
-                if answer.is_success:
-                    return None
-                cause, again = f"answers {answer.status_code}", answer.status_code in RETRYABLE
-            except httpx2.HTTPError as error:
-                cause, again = f"cannot be reached: {error}", True
-            if not again or self._failing or time.monotonic() + pause >= give_up:
-                return cause
+            give_up = min(give_up, self._leave_by)
+            wait = self._not_before - time.monotonic()
+            if wait > 0:
+                if self._failing or time.monotonic() + wait >= give_up:
+                    return Loss(spans, cause)
+                time.sleep(wait)
+            answer = self._loop.run(self._ask(content, max(SHORTEST, give_up - time.monotonic())))
+            if 200 <= answer.status < 300:
+                return rejected(answer.body, spans)
+            cause, now = answer.cause, time.monotonic()
+            self._not_before = now + min(answer.retry_after, LONGEST_WAIT)
+            again = not answer.status or answer.status in RETRYABLE
+            if not again or self._failing or now + pause >= give_up:
+                return Loss(spans, cause)
             time.sleep(pause)
             pause *= 2
-        return "is not asked any more"
+        return Loss(spans, "is not asked any more")
+
+    async def _ask(self, content: bytes, seconds: float) -> Answer:
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._client.stream("POST", self._collector.url, content=content) as answer,
+            ):
+                body = b""
+                async for chunk in answer.aiter_raw():
+                    body += chunk
+                    if len(body) > LONGEST_ANSWER:
+                        break
+        except httpx2.HTTPError as error:
+            return Answer(0, f"cannot be reached: {error}")
+        except TimeoutError:
+            return Answer(0, "has no whole answer in time")
+        retry_after = seconds_of(answer.headers.get("retry-after", "")) if answer.status_code in RETRYABLE else 0.0
+        return Answer(answer.status_code, f"answers {answer.status_code}", body, retry_after)
+
+
+class _PartialSuccess(msgspec.Struct, rename="camel"):
+    rejected_spans: int = 0
+    error_message: str | None = None
+
+
+class _Response(msgspec.Struct, rename="camel"):
+    """An ExportTraceServiceResponse."""
+
+    partial_success: _PartialSuccess | None = None
+
+
+def rejected(body: bytes, spans: int) -> Loss:
+    """Return what a collector says that it has not taken of a batch that it has accepted; mostly nothing."""
+    try:  # not strict: protobuf's JSON form writes 64-bit numbers as text
+        partial = msgspec.json.decode(body or b"{}", type=_Response, strict=False).partial_success
+    except (msgspec.MsgspecError, ValueError):
+        return Loss(0)
+    if partial is None or partial.rejected_spans <= 0:
+        return Loss(0)
+    lost = min(partial.rejected_spans, spans)
+    return Loss(lost, f"rejects {lost} of {spans}: {(partial.error_message or 'without a word')[:200]}")
+
+
+def seconds_of(retry_after: str) -> float:
+    """Return a Retry-After in seconds, in either of its forms; 0 for one that is neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    try:
+        when = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return 0.0
+    return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else 0.0
 
 
 class SpanQueue(BatchSpanProcessor):
@@ -126,91 +208,7 @@ class SpanQueue(BatchSpanProcessor):
         return {"undelivered": self._exporter.dropped, "overflow": self._overflowed}
 
 
-def encode(spans: Sequence[ReadableSpan]) -> bytes:
-    """Return an ExportTraceServiceRequest. All spans of a process share one resource and one scope."""
-    first = spans[0]
-    scope = first.instrumentation_scope
-    scope_spans = {"scope": {"name": scope.name if scope else ""}, "spans": [_span(span) for span in spans]}
-    resource = {"attributes": _attributes(first.resource.attributes)}
-    return msgspec.json.encode({"resourceSpans": [{"resource": resource, "scopeSpans": [scope_spans]}]})
-
-
-def _span(span: ReadableSpan) -> dict[str, Any]:
-    own: SpanContext = span.context
-    told: dict[str, Any] = {
-        "traceId": f"{own.trace_id:032x}",
-        "spanId": f"{own.span_id:016x}",
-        "name": span.name,
-        "kind": span.kind.value + 1,  # OTLP counts from 1, its 0 is "unspecified"
-        "startTimeUnixNano": str(span.start_time),
-        "endTimeUnixNano": str(span.end_time),
-        "attributes": _of_span(span.attributes),
-        "flags": own.trace_flags | _remoteness(span.parent),
-    }
-    if own.trace_state:
-        told["traceState"] = own.trace_state.to_header()
-    if span.parent is not None:
-        told["parentSpanId"] = f"{span.parent.span_id:016x}"
-    if span.links:
-        told["links"] = [_link(link) for link in span.links]
-    if span.events:
-        told["events"] = [_event(event) for event in span.events]
-    if span.status.status_code.value:
-        told["status"] = {"code": span.status.status_code.value, "message": span.status.description or ""}
-    return told
-
-
-def _link(link: Link) -> dict[str, Any]:
-    return {
-        "traceId": f"{link.context.trace_id:032x}",
-        "spanId": f"{link.context.span_id:016x}",
-        "attributes": _attributes(link.attributes),
-        "flags": link.context.trace_flags | _remoteness(link.context),
-    }
-
-
-def _event(event: Event) -> dict[str, Any]:
-    return {"name": event.name, "timeUnixNano": str(event.timestamp), "attributes": _attributes(event.attributes)}
-
-
-def _remoteness(parent: SpanContext | None) -> int:
-    return _HAS_IS_REMOTE | _IS_REMOTE if parent is not None and parent.is_remote else _HAS_IS_REMOTE
-
-
-def _of_span(attributes: Mapping[str, Any] | None) -> list[dict[str, Any]] | msgspec.Raw:
-    if attributes and _REPEATABLE.issuperset(map(type, attributes.values())):
-        return _repeated(tuple(attributes.items()))
-    return _attributes(attributes)
-
-
-@lru_cache(maxsize=256)
-def _repeated(attributes: tuple[tuple[str, Any], ...]) -> msgspec.Raw:
-    """Encode attributes that many spans share, those of the same route and status, once."""
-    return msgspec.Raw(msgspec.json.encode(_attributes(dict(attributes))))
-
-
-def _attributes(attributes: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    return [{"key": name, "value": _value(value)} for name, value in attributes.items()] if attributes else []
-
-
-def _value(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    name, written = next((name, written) for kind, name, written in _VALUES if isinstance(value, kind))
-    return {name: written(value)}
-
-
-def _double(value: float) -> float | str:
-    """Return a number as protobuf's JSON form spells it: JSON itself has no infinity."""
-    return value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")
-
-
-_VALUES: Final[Sequence[tuple[type, str, Callable[[Any], Any]]]] = (
-    (str, "stringValue", str),
-    (bool, "boolValue", bool),  # a bool is an int as well
-    (int, "intValue", str),
-    (float, "doubleValue", _double),
-    (bytes, "bytesValue", lambda value: b64encode(value).decode()),
-    (Mapping, "kvlistValue", lambda value: {"values": _attributes(value)}),
-    (Sequence, "arrayValue", lambda value: {"values": [_value(each) for each in value]}),
-)
+def bare_url(url: str) -> str:
+    """Return an address without user, password and query: none of them belongs into a log."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -5,57 +5,36 @@ its own by reading memory, without the GIL, and shows Python frames: time inside
 function that called it. A process must not fork and go on after the start (starting another program is fine).
 """
 
-import logging
 import socket
 import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from collections.abc import Awaitable, Collection, Coroutine, Mapping
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-SAMPLE_RATE: Final = 20
-"""Stacks a second. Of a full core's throughput, 20 took about 1 %, 50 took 4 % and 100 took 5 %."""
+from starlette.types import ASGIApp
+
+from observability.events import tell
+from observability.samples import MODEL_VERSION, SAMPLE_RATE, OtherModel, Tagged, in_steps
+from observability.signals import PROFILES_BACK, PROFILES_LOST, PROFILES_MISSING
+
 UPLOAD_INTERVAL: Final = 15
 """Seconds. More than the client's own timeout of 10 s: uploads to a server that hangs do not pile up."""
 SHUTDOWN_TIMEOUT: Final = 3.0
 """Seconds that the last upload gets."""
 PROBE_TIMEOUT: Final = 2.0
 """Seconds."""
+WATCH_INTERVAL: Final = 15.0
+"""Seconds between two looks whether there is a server."""
 
-ENDPOINT: Final = "endpoint"
-MODEL_VERSION: Final = "model_version"
-SPAN_ID: Final = "span_id"
-"""Tag that Grafana looks for, 16 hexadecimal digits, when a span has the attribute `PROFILE_ID` of the same value."""
-PROFILE_ID: Final = "pyroscope.profile.id"
-
-log = logging.getLogger(__name__)
-
-
-class _Tag:
-    """A tag on the samples of the thread that enters; may be entered again and again, not within itself."""
-
-    __slots__ = ("_add", "_key", "_remove", "_value")
-
-    def __init__(self, client: Any, key: str, value: str) -> None:
-        self._add, self._remove = client.add_thread_tag, client.remove_thread_tag
-        self._key, self._value = key, value
-
-    def __enter__(self) -> None:
-        self._add(self._key, self._value)
-
-    def __exit__(self, *_: object) -> None:
-        self._remove(self._key, self._value)
+T = TypeVar("T")
 
 
 class Profiles:
-    """What `start_profiles` started, or nothing: every method may be called in either case.
+    """What `start_profiles` started, or nothing: every method may be called in either case."""
 
-    Tags belong to threads. Between `__enter__` and `__exit__` of a tag on an event loop there must be no `await` that
-    waits: other requests run meanwhile, and would be counted under it.
-    """
-
-    def __init__(self, client: Any = None) -> None:
+    def __init__(self, client: Any = None, watch: "_Watch | None" = None) -> None:
         self._client = client
+        self._watch = watch
         self._version = ""
 
     @property
@@ -63,9 +42,15 @@ class Profiles:
         """True while stacks are sampled."""
         return self._client is not None
 
-    def tag(self, key: str, value: str) -> AbstractContextManager[None]:
-        """Return a context whose samples carry a tag. Make it once and keep it, where the value does not change."""
-        return nullcontext() if self._client is None else _Tag(self._client, key, value)
+    def endpoints(self, app: ASGIApp, paths: Collection[str]) -> ASGIApp:
+        """Return `app`, or what tags the samples of its work on each of `paths`."""
+        if self._client is None:
+            return app
+        return Tagged(app, self._client, paths)
+
+    def shadowing(self, version: str, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """Return `work`, which another version does than the one that serves; its samples say so."""
+        return work if self._client is None else in_steps(work, OtherModel(self._client, version, self._version))
 
     def model(self, version: str) -> None:
         """Tag the calling thread's samples with this model version from now on, instead of the one before."""
@@ -79,6 +64,8 @@ class Profiles:
     def shutdown(self) -> None:
         """Send what was sampled and stop; blocks for `SHUTDOWN_TIMEOUT` at most, however the server behaves."""
         client, self._client = self._client, None
+        if self._watch is not None:
+            self._watch.end()
         if client is not None:
             leaving = threading.Thread(target=client.shutdown, name="profiles-shutdown", daemon=True)
             leaving.start()
@@ -91,7 +78,7 @@ def start_profiles(address: str, application: str, tags: Mapping[str, str]) -> P
     Args:
         address: http or https URL of a Pyroscope server.
         application: its name there, `service_name`.
-        tags: on every sample. What changes belongs to `Profiles.tag` or `Profiles.model`.
+        tags: on every sample. What changes is for `Profiles` to tag.
     """
     client = _client() if address else None
     if client is None:
@@ -106,28 +93,48 @@ def start_profiles(address: str, application: str, tags: Mapping[str, str]) -> P
         gil_only=False,  # scoring releases the GIL: its time would be missing
     )
     if not started:
-        log.warning("no profiles: pyroscope-io cannot sample this process")
+        tell(PROFILES_MISSING, {"cause": "pyroscope-io cannot sample this process"})
         return Profiles()
-    threading.Thread(target=_probe, args=(address,), name="profiles-probe", daemon=True).start()
-    return Profiles(client)
+    return Profiles(client, _Watch(address))
 
 
 def _client() -> Any:
     try:
         import pyroscope  # noqa: PLC0415 - optional, and 8 MiB
     except ImportError as error:
-        log.warning("no profiles, for want of pyroscope-io (%s): pip install 'calsvc[profiling]'", error)
+        tell(PROFILES_MISSING, {"cause": f"pyroscope-io is missing ({error}): pip install 'calsvc[profiling]'"})
         return None
     return pyroscope
 
 
-def _probe(address: str) -> None:
-    """Say it once where nothing listens: the client itself drops what it cannot send without a word."""
-    url = urlsplit(address)
-    port = url.port or (443 if url.scheme == "https" else 80)
-    try:
-        socket.create_connection((url.hostname or "", port), PROBE_TIMEOUT).close()
-    except OSError as error:
-        log.warning(
-            "no Pyroscope server at %s:%d (%s): profiles are lost until there is one", url.hostname, port, error
-        )
+class _Watch:
+    """Says once that nothing listens, and once that something does: the client drops its profiles without a word."""
+
+    def __init__(self, address: str) -> None:
+        url = urlsplit(address)
+        self._server = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+        self._told = {"server.address": self._server[0], "server.port": self._server[1]}
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, name="profiles-watch", daemon=True).start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._over.set()
+
+    def _watch(self) -> None:
+        lost = False
+        while not self._over.is_set():
+            error = self._error()
+            if error and not lost:
+                tell(PROFILES_LOST, {**self._told, "cause": str(error)})
+            elif lost and not error:
+                tell(PROFILES_BACK, self._told)
+            lost = error is not None
+            self._over.wait(WATCH_INTERVAL)
+
+    def _error(self) -> OSError | None:
+        try:
+            socket.create_connection(self._server, PROBE_TIMEOUT).close()
+        except OSError as error:
+            return error
+        return None

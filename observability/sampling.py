@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 Headers = Iterable[tuple[bytes, bytes]]
 TRACEPARENT: Final = re.compile(
@@ -16,7 +17,14 @@ TRACEPARENT: Final = re.compile(
     rb"-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<span>(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(-.*)?[ \t]*"
 )
 """A caller's place in its trace, as W3C Trace Context writes it."""
+SLOW: Final = 0.05
+"""Seconds from which a request leaves a span when it has ended, although it was not drawn; so does one that fails."""
+HEADERS_EXPECTED: Final = "NAME=VALUE,NAME=VALUE, in ASCII"
+PROFILES_EXPECTED: Final = "http://HOST:PORT or https://..., without user, query or fragment"
 _LOW_64_BITS: Final = 2**64 - 1
+_ADDRESS: Final = re.compile(r"[^\s#]+")
+_HEADER: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+=([!-~]([ -~]*[!-~])?)?", re.ASCII)
+"""What HTTP lets a field be; of values, only what is printable and ASCII."""
 
 
 class Collector(NamedTuple):
@@ -27,8 +35,44 @@ class Collector(NamedTuple):
     timeout: float = 10.0
 
 
+def http_url(text: str) -> str:
+    """Return an address of a collector as it is, or raise ValueError where the HTTP client could not send to it."""
+    import httpx2  # noqa: PLC0415 - for those who have a collector
+
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        raise ValueError(text) from None
+    port = urlsplit(text).port  # raises it too, for one that is no number or out of range
+    if not _ADDRESS.fullmatch(text) or url.scheme not in {"http", "https"} or not url.host or port == 0:
+        raise ValueError(text)
+    return text
+
+
+def profiles_url(text: str) -> str:
+    """Return the address of a Pyroscope server as it is, or raise ValueError."""
+    parts = urlsplit(text)  # also refuses a port that is no number
+    if not re.fullmatch(r"https?://[^\s@?#]+", text) or not parts.hostname or parts.port == 0:
+        raise ValueError(text)
+    return text
+
+
+def otlp_headers(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse `NAME=VALUE,NAME=VALUE`, values percent-encoded, or raise ValueError."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    headers = tuple((name.strip(), unquote(value.strip())) for name, _, value in pairs)
+    if not all(equals for _, equals, _ in pairs) or not all(_HEADER.fullmatch("=".join(each)) for each in headers):
+        raise ValueError(text)
+    return headers
+
+
+def spans_url(endpoint: str, traces_endpoint: str) -> str:
+    """Return where spans go: the address for them alone, else that for all signals; empty without either."""
+    return traces_endpoint or (endpoint and f"{endpoint.rstrip('/')}/v1/traces")
+
+
 class Sampling(NamedTuple):
-    """Which requests are traced. `ratio`: share of those that no caller has decided about.
+    """Which requests are traced. `ratio`: share of those that no caller has decided about; 0: only those of callers.
 
     `parent_based`: the decision of a caller that sent a `traceparent` is followed, whatever the ratio.
     """

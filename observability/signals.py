@@ -1,14 +1,12 @@
-"""Every metric of the project, declared once: here a name is born, elsewhere it is only used.
+"""Every metric, span and log event of the project, declared once: here a name is born, elsewhere it is only used.
 
-`python -m observability.signals` prints the table of docs/metrics.md.
+Nothing else: `instruments` makes instruments of metrics, `events` lines of events, `catalogue` docs/telemetry.md.
 """
 
 from typing import Final, Literal, NamedTuple
 
-from opentelemetry.metrics import CallbackT, Meter
-from prometheus_client import CollectorRegistry
-
-from observability.histogram import Histogram
+Owner = Literal["calsvc", "streamsim", "observability", "prometheus_client", "opentelemetry", "libraries"]
+"""Who makes a signal. `observability`: the part that calsvc and streamsim share."""
 
 LATENCY_BUCKETS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1),
@@ -29,6 +27,39 @@ class Metric(NamedTuple):
     help: str
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    owner: Owner = "calsvc"
+    """Whose `/metrics` shows it."""
+
+
+class Span(NamedTuple):
+    """One kind of span. In `name`, what stands in braces is taken from the span's attributes."""
+
+    name: str
+    kind: Literal["server", "client", "internal"]
+    owner: Owner
+    help: str
+    attributes: tuple[str, ...]
+    """Those of every such span, then, behind a `?`, those that only some have."""
+
+
+class Event(NamedTuple):
+    """One kind of log line. In `message`, what stands in braces is taken from the line's attributes."""
+
+    name: str
+    level: Literal["info", "warning", "error", "as logged"]
+    owner: Owner
+    message: str
+    help: str
+    attributes: tuple[str, ...] = ()
+    """As those of a span. Every line may also name its span, and have an exception."""
+
+
+class Fact(NamedTuple):
+    """A resource attribute: what a process says of itself with each span and in `target_info`."""
+
+    name: str
+    owner: Owner
+    help: str
 
 
 REQUEST_DURATION: Final = Metric(
@@ -225,41 +256,370 @@ EVENT_LOOP_LAG: Final = Metric(
     "How late the event loop woke from its last short sleep.",
 )
 
+SIM_PLANNED: Final = Metric(
+    "streamsim.planned",
+    "streamsim_planned_total",
+    "counter",
+    "{record}",
+    "Arrivals whose time had come, sent or not.",
+    owner="streamsim",
+)
+SIM_REQUESTS: Final = Metric(
+    "streamsim.requests",
+    "streamsim_requests_total",
+    "counter",
+    "{request}",
+    "What became of requests, by call (predict, feedback) and result; docs/simulator.md explains each result.",
+    ("call", "result"),
+    owner="streamsim",
+)
+SIM_IN_FLIGHT: Final = Metric(
+    "streamsim.in_flight",
+    "streamsim_in_flight",
+    "gauge",
+    "{request}",
+    "Requests that wait for their answer.",
+    ("call",),
+    owner="streamsim",
+)
+SIM_REQUEST_DURATION: Final = Metric(
+    "streamsim.request.duration",
+    "streamsim_request_duration_seconds",
+    "histogram",
+    "s",
+    "Time to the whole answer, from the planned or the actual send; predictions: acknowledged ones and timeouts.",
+    ("call", "basis"),
+    LATENCY_BUCKETS,
+    "streamsim",
+)
+SIM_SCHEDULE_LAG: Final = Metric(
+    "streamsim.schedule_lag",
+    "streamsim_schedule_lag_seconds",
+    "histogram",
+    "s",
+    "How late the simulator itself sent a record.",
+    (),
+    LATENCY_BUCKETS,
+    "streamsim",
+)
+SIM_TARGET_RATE: Final = Metric(
+    "streamsim.target_rate",
+    "streamsim_target_rate",
+    "gauge",
+    "{record}/s",
+    "Records per second that are planned now; 0 between bursts and after the last one.",
+    owner="streamsim",
+)
+SIM_OWED: Final = Metric(
+    "streamsim.feedback.owed",
+    "streamsim_feedback_owed",
+    "gauge",
+    "{feedback}",
+    "Truths taken on and not delivered, due or not.",
+    owner="streamsim",
+)
+SIM_DUE: Final = Metric(
+    "streamsim.feedback.due",
+    "streamsim_feedback_due",
+    "gauge",
+    "{feedback}",
+    "Truths that are due and not delivered: waiting for their turn, under way, or to be tried again.",
+    owner="streamsim",
+)
+SIM_DELIVERED: Final = Metric(
+    "streamsim.feedback.delivered",
+    "streamsim_feedback_delivered_total",
+    "counter",
+    "{feedback}",
+    "Truths that the service has settled: matched, duplicate, conflict, unknown, rejected.",
+    ("status",),
+    owner="streamsim",
+)
+SIM_RETRIES: Final = Metric(
+    "streamsim.retries",
+    "streamsim_retries_total",
+    "counter",
+    "{request}",
+    "Requests to be sent again. stale_connection: at once, on a new one. not_settled: a truth, later.",
+    ("call", "reason"),
+    owner="streamsim",
+)
+SIM_RUN_INFO: Final = Metric(
+    "streamsim.run_info",
+    "streamsim_run_info",
+    "gauge",
+    "1",
+    "Always 1: what runs, stream or stress.",
+    ("mode",),
+    owner="streamsim",
+)
+
 METRICS: Final = (
     *(REQUEST_DURATION, PREDICTIONS, PREDICTION_KCAL, ROLLING_MEAN, FEEDBACK, FEEDBACK_LAG),
     *(QUALITY_MATCHED, QUALITY_SQUARED_LOG_ERROR, QUALITY_ABSOLUTE_ERROR),
     *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED),
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
     *(SHADOW, MODEL_CHECKS, MODEL_INFO, TRAINING_RMSLE, SPANS_DROPPED, EVENT_LOOP_LAG),
+    *(SIM_PLANNED, SIM_REQUESTS, SIM_IN_FLIGHT, SIM_REQUEST_DURATION, SIM_SCHEDULE_LAG, SIM_TARGET_RATE),
+    *(SIM_OWED, SIM_DUE, SIM_DELIVERED, SIM_RETRIES, SIM_RUN_INFO),
 )
 
 
-def create_histogram(registry: CollectorRegistry, metric: Metric) -> Histogram:
-    """Create a declared histogram in the registry that is scraped.
-
-    Not through OpenTelemetry's meter: its SDK cleans and hashes the attributes of each measurement anew, many times the
-    cost of finding a bucket, and this is the one kind of metric that every request touches.
-    """
-    labels = [name.replace(".", "_") for name in metric.attributes]
-    histogram = Histogram(metric.exposed, metric.help, labels, metric.buckets)
-    registry.register(histogram)
-    return histogram
+def _of_process(name: str, kind: Literal["counter", "gauge"], unit: str, meaning: str) -> Metric:
+    return Metric(name.removesuffix("_total"), name, kind, unit, meaning, owner="prometheus_client")
 
 
-def observe(meter: Meter, metric: Metric, callback: CallbackT) -> None:
-    """Let `callback` be asked for a declared counter or gauge at each scrape: nothing is touched in between."""
-    create = meter.create_observable_counter if metric.kind == "counter" else meter.create_observable_gauge
-    create(metric.name, callbacks=[callback], unit=metric.unit, description=metric.help)
+STANDARD: Final = (
+    _of_process("process_cpu_seconds_total", "counter", "s", "Total user and system CPU time spent in seconds."),
+    _of_process("process_resident_memory_bytes", "gauge", "By", "Resident memory size in bytes."),
+    _of_process("process_virtual_memory_bytes", "gauge", "By", "Virtual memory size in bytes."),
+    _of_process("process_start_time_seconds", "gauge", "s", "Start time of the process since unix epoch in seconds."),
+    _of_process("process_open_fds", "gauge", "{file}", "Number of open file descriptors."),
+    _of_process("process_max_fds", "gauge", "{file}", "Maximum number of open file descriptors."),
+    Metric("target", "target_info", "gauge", "1", "Target metadata", owner="opentelemetry"),
+)
+"""Made by libraries, on Linux, for every process with a /metrics. `target_info` has the resource as labels."""
 
+REQUEST: Final = Span(
+    "{http.request.method} {http.route}",
+    "server",
+    "calsvc",
+    "One request, from its arrival to the end of its answer. That of a feedback links to that of the prediction.",
+    (
+        *("http.request.method", "url.scheme", "url.path", "http.response.status_code"),
+        *("?http.route", "?http.request.method_original", "?error.type", "?pyroscope.profile.id"),
+    ),
+)
+SCORE: Final = Span(
+    "score",
+    "internal",
+    "calsvc",
+    "The model's work on one record: features and trees.",
+    ("model_version", "engine", "?error.type"),
+)
+JOIN: Final = Span(
+    "join",
+    "internal",
+    "calsvc",
+    "Looking for the prediction that a truth belongs to. outcome: matched, duplicate, conflict, unknown.",
+    ("?outcome", "?error.type"),
+)
+CALL: Final = Span(
+    "{http.request.method} {url.template}",
+    "client",
+    "streamsim",
+    "One request of the simulator, and its repetition on a fresh connection. A feedback's links to the prediction's.",
+    (
+        *("http.request.method", "server.address", "server.port", "url.full", "url.template"),
+        *("?http.response.status_code", "?http.request.resend_count", "?error.type"),
+    ),
+)
 
-def markdown_table() -> str:
-    """Return the metrics as the Markdown table of docs/metrics.md."""
-    rows = ["| name | kind | labels | meaning |", "|---|---|---|---|"]
-    for metric in METRICS:
-        labels = ", ".join(f"`{name.replace('.', '_')}`" for name in metric.attributes)
-        rows.append(f"| `{metric.exposed}` | {metric.kind} | {labels} | {metric.help.replace('|', chr(92) + '|')} |")
-    return "\n".join(rows)
+SPANS: Final = (REQUEST, SCORE, JOIN, CALL)
 
+MODEL_INSTALLED: Final = Event(
+    "calsvc.model.installed",
+    "info",
+    "calsvc",
+    "{model_version} is the {role} now ({engine})",
+    "A model was opened and proven, and answers from now on, or shadows as challenger.",
+    ("role", "model_version", "engine", "?registered"),
+)
+MODEL_KEPT: Final = Event(
+    "calsvc.model.kept",
+    "warning",
+    "calsvc",
+    "the {role} stays as it is: {error.message}",
+    "A new model could not be had or was refused; what serves goes on. Once for each reason, not at every check.",
+    ("role", "outcome", "error.message"),
+)
+MODEL_RESTORED: Final = Event(
+    "calsvc.model.restored",
+    "warning",
+    "calsvc",
+    "serving the last good model, {registered}, from its local copy: {error.message}",
+    "At the start the registry was of no use.",
+    ("registered", "error.message"),
+)
+MODEL_NOT_REMEMBERED: Final = Event(
+    "calsvc.model.not_remembered",
+    "warning",
+    "calsvc",
+    "{registered} serves, but is not remembered: {error.message}",
+    "If the registry is down at the next start, an older model will serve.",
+    ("registered", "error.message"),
+)
+MODEL_CHECK_FAILED: Final = Event(
+    "calsvc.model.check_failed",
+    "error",
+    "calsvc",
+    "the check of the {role} failed",
+    "A mistake of this program, with its stack; what serves goes on.",
+    ("role",),
+)
+CHALLENGER_SILENT: Final = Event(
+    "calsvc.challenger.silent",
+    "warning",
+    "calsvc",
+    "the challenger {model_version} gave no answer: {error.type}",
+    "The first record on which a challenger fails; the rest of them are counted in `calsvc_shadow_total`.",
+    ("model_version", "error.type"),
+)
+REQUEST_ANSWERED: Final = Event(
+    "calsvc.request.answered",
+    "info",
+    "calsvc",
+    "{http.request.method} {http.route} {http.response.status_code}",
+    "One request in ten, and every slow one. `http.route` is empty for a path that does not exist.",
+    ("http.request.method", "http.route", "http.response.status_code", "duration_ms"),
+)
+REQUEST_FAILED: Final = Event(
+    "calsvc.request.failed",
+    "error",
+    "calsvc",
+    "{http.request.method} {http.route} {http.response.status_code}",
+    "Every request that was answered with 5xx, but refusals with 503.",
+    ("http.request.method", "http.route", "http.response.status_code", "duration_ms"),
+)
+REQUESTS_REFUSED: Final = Event(
+    "calsvc.requests.refused",
+    "warning",
+    "calsvc",
+    "overloaded: {refused} requests refused in the last {seconds} s",
+    "More requests waited than may. They have no lines of their own.",
+    ("refused", "seconds"),
+)
+PAGE_FAILED: Final = Event(
+    "calsvc.page.failed",
+    "error",
+    "calsvc",
+    "the live page has no new numbers",
+    "A mistake of this program, with its stack; predictions are not touched by it.",
+)
+SERVICE_READY: Final = Event(
+    "calsvc.service.ready",
+    "info",
+    "calsvc",
+    "calsvc {version} answers on {url} with {model_version} ({engine})",
+    "The start is over.",
+    ("version", "url", "model_version", "engine"),
+)
+SERVICE_DRAINING: Final = Event(
+    "calsvc.service.draining",
+    "info",
+    "calsvc",
+    "not ready any more; the port closes in {seconds} s",
+    "The process was told to go.",
+    ("seconds",),
+)
+SERVICE_STOPPED: Final = Event(
+    "calsvc.service.stopped",
+    "info",
+    "calsvc",
+    "no request is left, and telemetry is flushed",
+    "The last line of a process that left in order.",
+)
+RUN_STARTED: Final = Event(
+    "streamsim.run.started",
+    "info",
+    "streamsim",
+    "to {server.address}:{server.port}",
+    "A stream begins, or the delivery of what earlier ones owe.",
+    ("server.address", "server.port"),
+)
+SERVICE_UNREACHABLE: Final = Event(
+    "streamsim.service.unreachable",
+    "warning",
+    "streamsim",
+    "no request was answered for a second: {causes}",
+    "Once an outage. `causes` counts them by what became of them.",
+    ("causes",),
+)
+SERVICE_REACHABLE: Final = Event(
+    "streamsim.service.reachable",
+    "info",
+    "streamsim",
+    "the service answers again",
+    "The outage is over.",
+)
+RUN_ENDED: Final = Event(
+    "streamsim.run.ended",
+    "info",
+    "streamsim",
+    "{planned} planned, {acknowledged} acknowledged, {failed} failed, {delivered} truths delivered, {owed} owed",
+    "The run's totals, as in its summary.",
+    ("planned", "acknowledged", "failed", "interrupted", "delivered", "owed", "seconds", "p99_ms"),
+)
+RUN_FAILED: Final = Event(
+    "streamsim.run.failed",
+    "error",
+    "streamsim",
+    "{reason}",
+    "It could not run or deliver, or missed its threshold.",
+    ("reason",),
+)
+SPANS_LOST: Final = Event(
+    "telemetry.spans.lost",
+    "warning",
+    "observability",
+    "spans are being dropped: {url} {cause}",
+    "Once an outage of the collector.",
+    ("url", "cause"),
+)
+PROFILES_MISSING: Final = Event(
+    "telemetry.profiles.missing",
+    "warning",
+    "observability",
+    "no profiles: {cause}",
+    "They were asked for, and cannot be made.",
+    ("cause",),
+)
+PROFILES_LOST: Final = Event(
+    "telemetry.profiles.lost",
+    "warning",
+    "observability",
+    "no Pyroscope server at {server.address}:{server.port} ({cause}): profiles are lost until there is one",
+    "Looked for at the start and every 15 s; told once an outage.",
+    ("server.address", "server.port", "cause"),
+)
+PROFILES_BACK: Final = Event(
+    "telemetry.profiles.back",
+    "info",
+    "observability",
+    "profiles arrive at {server.address}:{server.port} again",
+    "A Pyroscope server that was missing is there.",
+    ("server.address", "server.port"),
+)
+SERVER_LINE: Final = Event(
+    "uvicorn.line",
+    "as logged",
+    "libraries",
+    "",
+    "A line of the HTTP server's own: bytes that are no HTTP, an application that died (with its stack).",
+    ("logger",),
+)
+LIBRARY_LINE: Final = Event(
+    "library.line",
+    "as logged",
+    "libraries",
+    "",
+    "A line of any other library, Python's warnings among them.",
+    ("logger",),
+)
 
-if __name__ == "__main__":
-    print(markdown_table())
+EVENTS: Final = (
+    *(SERVICE_READY, SERVICE_DRAINING, SERVICE_STOPPED, REQUEST_ANSWERED, REQUEST_FAILED, REQUESTS_REFUSED),
+    *(MODEL_INSTALLED, MODEL_KEPT, MODEL_RESTORED, MODEL_NOT_REMEMBERED, MODEL_CHECK_FAILED, CHALLENGER_SILENT),
+    *(RUN_STARTED, RUN_ENDED, RUN_FAILED, SERVICE_UNREACHABLE, SERVICE_REACHABLE),
+    *(PAGE_FAILED, SPANS_LOST, PROFILES_MISSING, PROFILES_LOST, PROFILES_BACK, SERVER_LINE, LIBRARY_LINE),
+)
+
+RESOURCE: Final = (
+    Fact("service.name", "calsvc", "`calsvc` or `streamsim`."),
+    Fact("service.version", "calsvc", "Of this package."),
+    Fact("service.instance.id", "calsvc", "Host name and a random part: another one at each start."),
+    Fact("vcs.ref.head.revision", "calsvc", "The commit, where it is known; in no log line."),
+    Fact("telemetry.sdk.name", "opentelemetry", "As the two below: in no log line."),
+    Fact("telemetry.sdk.language", "opentelemetry", ""),
+    Fact("telemetry.sdk.version", "opentelemetry", ""),
+)

@@ -98,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     _add_schedule(stream)
     _add_delivery(stream)
     _add_outcome(stream)
+    _add_metrics(stream)
     _add_stress(
         commands.add_parser(
             "stress",
@@ -170,6 +171,7 @@ def _add_outcome(stream: argparse.ArgumentParser) -> None:
         "--record", type=Path, metavar="FILE", help="NDJSON of predictions and truths (continued by --resume)"
     )
     group.add_argument("--report", type=Path, metavar="FILE", help="summary as JSON")
+    group.add_argument("--log", choices=("text", "json"), default="text", help="json: log lines instead of a display")
     group.add_argument(
         "--max-errors", type=percent, metavar="PERCENT", help="exit with 99 above this share of failed records"
     )
@@ -194,6 +196,18 @@ def _add_stress(stress: argparse.ArgumentParser) -> None:
         "--errors", type=percent, default="0.1%", metavar="SHARE", help="largest share of failed records"
     )
     outcome.add_argument("--report", type=Path, default=DEFAULT_REPORT, metavar="DIR", help="where the report goes")
+    _add_metrics(stress)
+
+
+def _add_metrics(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("metrics, for Prometheus")
+    group.add_argument(
+        "--metrics-port",
+        type=whole(0, 65_535),
+        metavar="N",
+        help="where /metrics is while the run lasts; 9464, 0: nowhere",
+    )
+    group.add_argument("--metrics-host", metavar="HOST", help="of that port; 127.0.0.1")
 
 
 def wants_records(options: argparse.Namespace) -> bool:

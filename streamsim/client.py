@@ -7,13 +7,15 @@ import errno
 import json
 import math
 import random
+import time
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from types import SimpleNamespace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import aiohttp
 import anyio
@@ -47,6 +49,51 @@ class Answer(NamedTuple):
     status: int = 0
     document: dict[str, Any] | None = None
     retry_after: float = 0.0
+    trace: "Identity | None" = None
+    """Where it is found in a trace, if the service was asked for one."""
+
+
+class Identity(NamedTuple):
+    """A place in a trace that the service may put its own below. `traced`: it is asked to."""
+
+    trace_id: int
+    span_id: int
+    traced: bool
+
+    @property
+    def traceparent(self) -> str:
+        """W3C Trace Context."""
+        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.traced:02x}"
+
+    @property
+    def reference(self) -> str:
+        """For a later span to link to; see `linked_by`."""
+        return f"{self.trace_id:032x}{self.span_id:016x}"
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """As labels of an exemplar."""
+        return {"trace_id": f"{self.trace_id:032x}", "span_id": f"{self.span_id:016x}"}
+
+
+class Call(NamedTuple):
+    """A request that has ended: where to, which, how; begun and ended in nanoseconds since the epoch."""
+
+    path: str
+    identity: Identity
+    answer: Answer
+    resent: bool
+    began: int
+    ended: int
+    linked: tuple[int, int] | None = None
+    """Trace and span id of the request that this one is about."""
+
+
+class Calls(Protocol):
+    """Told of every request."""
+
+    def note(self, call: Call) -> None:
+        """Take down one; must not wait and must not raise."""
 
 
 @dataclass(slots=True)
@@ -56,21 +103,27 @@ class _Request:
     headers: dict[str, str]
     on_idle_connection: bool = False
     """Sent on a connection that had served before, and not a byte has come back."""
+    resent: bool = False
 
 
 class Client:
     """Sends to one service. Use `open_client`.
 
-    Counts in `resent` the requests that met a connection the service had closed while it was idle.
+    Counts in `resent_to`, by path, the requests that met a connection the service had closed while it was idle.
     """
 
-    def __init__(self, pooled: aiohttp.ClientSession, fresh: aiohttp.ClientSession, url: str, patience: float) -> None:
-        self._pooled = pooled
-        self._fresh = fresh
+    def __init__(self, sessions: "_Sessions", url: str, patience: float, calls: Calls | None) -> None:
+        self._sessions = sessions
         self._url = url.rstrip("/")
         self._patience = patience
+        self._calls = calls
         self._random = random.Random()  # noqa: S311  trace ids have to be different, not secret
-        self.resent = 0
+        self.resent_to: Counter[str] = Counter()
+
+    @property
+    def resent(self) -> int:
+        """How many were sent again."""
+        return self.resent_to.total()
 
     async def predict(self, record: Record) -> Answer:
         """Ask for one prediction; OK means the right id came back with a finite Calories."""
@@ -79,29 +132,52 @@ class Client:
             return answer._replace(cause=Cause.BAD_ANSWER)
         return answer
 
-    async def feedback(self, id_json: str, truth: float) -> Answer:
-        """Send one truth; OK means the right id came back as matched or duplicate."""
-        answer = await self._post("/feedback", id_json, f'{{"id":{id_json},"Calories":{truth!r}}}'.encode())
+    async def feedback(self, id_json: str, truth: float, prediction: str | None = None) -> Answer:
+        """Send one truth; OK means the right id came back as matched or duplicate.
+
+        Args:
+            id_json: the record's id, as JSON.
+            truth: kcal.
+            prediction: `Identity.reference` of the request that asked for the prediction, where it was traced.
+        """
+        body = f'{{"id":{id_json},"Calories":{truth!r}}}'.encode()
+        answer = await self._post("/feedback", id_json, body, prediction)
         if answer.cause is Cause.OK and not _is_status(answer.document, json.loads(id_json)):
             return answer._replace(cause=Cause.BAD_ANSWER)
         return answer
 
-    async def _post(self, path: str, id_json: str, body: bytes) -> Answer:
-        headers = {"Content-Type": "application/json", "traceparent": self._traceparent(id_json)}
+    async def _post(self, path: str, id_json: str, body: bytes, about: str | None = None) -> Answer:
+        identity = self._identity(id_json)
+        headers = {"Content-Type": "application/json", "traceparent": identity.traceparent}
         request = _Request(self._url + path, body, headers)
+        began = time.time_ns()
+        answer = await self._delivered(path, request)
+        if identity.traced:
+            answer = answer._replace(trace=identity)
+        if self._calls is not None:
+            ended = max(began, time.time_ns())
+            self._calls.note(Call(path, identity, answer, request.resent, began, ended, linked_by(about)))
+        return answer
+
+    async def _delivered(self, path: str, request: _Request) -> Answer:
         with anyio.move_on_after(self._patience):
-            answer = await _try(self._pooled, request)
+            answer = await _try(self._sessions.pooled, request)
             if answer.cause is Cause.CLOSED and request.on_idle_connection:
                 # A connection that the service closes just as it is used again says nothing about the service.
-                self.resent += 1
-                answer = await _try(self._fresh, request)
+                self.resent_to[path] += 1
+                request.resent = True
+                answer = await _try(self._sessions.fresh, request)
             return answer
         return Answer(Cause.TIMEOUT)
 
-    def _traceparent(self, id_json: str) -> str:
-        """W3C Trace Context; `| 1` because an id of zeros is not valid."""
-        flags = "01" if is_traced(id_json) else "00"
-        return f"00-{self._random.getrandbits(128) | 1:032x}-{self._random.getrandbits(64) | 1:016x}-{flags}"
+    def _identity(self, id_json: str) -> Identity:
+        """`| 1` because an id of zeros is not valid."""
+        return Identity(self._random.getrandbits(128) | 1, self._random.getrandbits(64) | 1, is_traced(id_json))
+
+
+def linked_by(reference: str | None) -> tuple[int, int] | None:
+    """Read what `Identity.reference` wrote."""
+    return (int(reference[:32], 16), int(reference[32:], 16)) if reference else None
 
 
 def is_traced(id_json: str) -> bool:
@@ -109,13 +185,18 @@ def is_traced(id_json: str) -> bool:
     return zlib.crc32(id_json.encode()) < TRACED * 2**32
 
 
+class _Sessions(NamedTuple):
+    pooled: aiohttp.ClientSession
+    fresh: aiohttp.ClientSession
+
+
 @asynccontextmanager
-async def open_client(url: str, patience: float) -> AsyncIterator[Client]:
+async def open_client(url: str, patience: float, calls: Calls | None = None) -> AsyncIterator[Client]:
     """Open a client for the service at `url`; a request without a whole answer after `patience` seconds is given up."""
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
     async with _session(force_close=False, traces=[trace]) as pooled, _session(force_close=True, traces=[]) as fresh:
-        yield Client(pooled, fresh, url, patience)
+        yield Client(_Sessions(pooled, fresh), url, patience, calls)
 
 
 def _session(*, force_close: bool, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:

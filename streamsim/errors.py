@@ -5,6 +5,10 @@ class SimulatorError(Exception):
     """Base of all errors whose message is meant for the person who has to act on it."""
 
 
+class SettingError(SimulatorError):
+    """An environment variable holds what cannot be used; the message names it and what is accepted."""
+
+
 class DataError(SimulatorError):
     """The rows to replay are missing or not usable; the message names file, row and column."""
 

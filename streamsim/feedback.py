@@ -1,7 +1,8 @@
-"""Sends each truth when it is due: one heap of packed integers, one task that waits for the next of them.
+"""Sends each truth when it is due: heaps of packed integers, one task that waits for the next of them.
 
-The heap holds (due time, journal row) in one integer; id and truth are read back from the journal when their time has
-come. So 144,000 owed truths, two hours at 20 a second, cost about 6 MiB of memory.
+One heap is of truths that were never sent, one of those to be tried again. They hold (due time, journal row) in one
+integer; id and truth are read back from the journal when their time has come. So 144,000 owed truths, two hours at 20 a
+second, cost about 6 MiB of memory.
 """
 
 import heapq
@@ -16,7 +17,7 @@ from streamsim.client import Answer, Cause, Client
 from streamsim.clocks import Clocks
 from streamsim.journal import Journal, Owed
 from streamsim.record import Recorder
-from streamsim.tally import Tally
+from streamsim.tally import Deliveries, Tally
 
 MAX_DELIVERIES: Final = 64
 FIRST_RETRY_S: Final = 0.5
@@ -55,6 +56,13 @@ class DueHeap:
         """When the first row is due."""
         return self._heap[0] >> ROW_BITS if self._heap else None
 
+    def due(self, now_ms: int) -> int:
+        """Count the rows whose time has come; usually none, and then it costs nothing."""
+        limit = (now_ms + 1) << ROW_BITS
+        if not self._heap or self._heap[0] >= limit:
+            return 0
+        return len([each for each in self._heap if each < limit])
+
 
 def retry_delay(attempts: int, retry_after: float, jitter: float) -> float:
     """Seconds until the next try after `attempts` failed ones: doubling, halved at most by `jitter` in 0..1.
@@ -73,7 +81,7 @@ def definitive(answer: Answer) -> str | None:
 
 
 class FeedbackScheduler:
-    """Owns the heap and the deliveries."""
+    """Owns the heaps and the deliveries."""
 
     def __init__(self, client: Client, journal: Journal, recorder: Recorder, tally: Tally, clocks: Clocks) -> None:
         self._client = client
@@ -82,7 +90,7 @@ class FeedbackScheduler:
         self._tally = tally
         self._clocks = clocks
         self._origin = self._clocks.monotonic()
-        self._heap = DueHeap()
+        self._first, self._again = DueHeap(), DueHeap()
         self._delivering = 0
         self._random = random.Random()  # noqa: S311  jitter
         self._earlier = anyio.Event()
@@ -93,7 +101,7 @@ class FeedbackScheduler:
     def owe(self, row: int, delay: float) -> None:
         """Take on the truth of a journal row, due in `delay` seconds."""
         self._patience_from = max(self._patience_from, self._clocks.monotonic() + delay)
-        self._push(row, delay)
+        self._push(self._first, row, delay)
 
     def resume(self, owed: Owed) -> None:
         """Take on what an earlier run left, due when that run had planned it.
@@ -105,7 +113,7 @@ class FeedbackScheduler:
     async def run(self, group: TaskGroup) -> None:
         """Deliver for ever; deliveries run in `group`, at most 64 at once."""
         while True:
-            row = self._heap.pop_due(self._now_ms())
+            row = self._next().pop_due(self._now_ms())
             if row is None:
                 await self._wait()
                 continue
@@ -118,7 +126,7 @@ class FeedbackScheduler:
 
         The patience starts at the last due time and starts again with each delivery, so that a long backlog has time.
         """
-        while self._heap or self._delivering:
+        while self._owing():
             left = self._patience_from + grace - self._clocks.monotonic()
             if left <= 0:
                 return
@@ -126,21 +134,34 @@ class FeedbackScheduler:
             with anyio.move_on_after(left):
                 await self._settled.wait()
 
+    def deliveries(self) -> Deliveries:
+        """Count what is due."""
+        due = self._first.due(self._now_ms()) + len(self._again) + self._delivering
+        return Deliveries(due, MAX_DELIVERIES - self._slots.value)
+
+    def _owing(self) -> bool:
+        return bool(self._first or self._again or self._delivering)
+
+    def _next(self) -> DueHeap:
+        """Return the heap whose first row is due before the other's."""
+        first, again = self._first.next_due_ms(), self._again.next_due_ms()
+        return self._first if again is None or (first is not None and first <= again) else self._again
+
     def _now_ms(self) -> int:
         return int((self._clocks.monotonic() - self._origin) * 1000)
 
-    def _push(self, row: int, delay: float) -> None:
+    def _push(self, heap: DueHeap, row: int, delay: float) -> None:
         # Rounded up: a truth is never sent before its time.
         due_ms = math.ceil((self._clocks.monotonic() - self._origin + delay) * 1000)
-        first = self._heap.next_due_ms()
-        self._heap.push(due_ms, row)
+        first = self._next().next_due_ms()
+        heap.push(due_ms, row)
         if first is None or due_ms < first:
             self._earlier.set()
 
     async def _wait(self) -> None:
         """Sleep until the first row is due, or until one comes that is due earlier."""
         self._earlier = anyio.Event()
-        due_ms = self._heap.next_due_ms()
+        due_ms = self._next().next_due_ms()
         deadline = math.inf
         if due_ms is not None:
             left = due_ms / 1000 - (self._clocks.monotonic() - self._origin)
@@ -152,7 +173,9 @@ class FeedbackScheduler:
     async def _deliver(self, row: int) -> None:
         try:
             owed = self._journal.get(row)
-            answer = await self._client.feedback(owed.id_json, owed.truth)
+            sent = self._clocks.monotonic()
+            answer = await self._client.feedback(owed.id_json, owed.truth, owed.span)
+            self._tally.feedback_took(self._clocks.monotonic() - sent, answer)
             status = definitive(answer)
             if status is None:
                 self._retry(owed, answer)
@@ -165,10 +188,11 @@ class FeedbackScheduler:
         finally:
             self._slots.release()
             self._delivering -= 1
-        if not self._heap and not self._delivering:
+        if not self._owing():
             self._settled.set()
 
     def _retry(self, owed: Owed, answer: Answer) -> None:
         self._tally.retries[answer.cause] += 1
         self._journal.count_attempt(owed.row)
-        self._push(owed.row, retry_delay(owed.attempts + 1, answer.retry_after, self._random.random()))
+        delay = retry_delay(owed.attempts + 1, answer.retry_after, self._random.random())
+        self._push(self._again, owed.row, delay)

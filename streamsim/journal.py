@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from streamsim.errors import JournalError, JournalLocked
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _TABLE: Final = """
 CREATE TABLE owed (
     row INTEGER PRIMARY KEY,
@@ -25,9 +25,11 @@ CREATE TABLE owed (
     predicted REAL,             -- kcal; NULL until the prediction is acknowledged
     at REAL NOT NULL,           -- epoch seconds: sent, later acknowledged
     due REAL NOT NULL,          -- epoch seconds
-    attempts INTEGER NOT NULL DEFAULT 0
+    attempts INTEGER NOT NULL DEFAULT 0,
+    span TEXT                   -- trace and span id of a traced prediction, in hexadecimal
 ) STRICT
 """
+_FROM_FORMAT_1: Final = "ALTER TABLE owed ADD COLUMN span TEXT"
 
 
 class Owed(NamedTuple):
@@ -40,6 +42,8 @@ class Owed(NamedTuple):
     at: float
     due: float
     attempts: int
+    span: str | None = None
+    """The prediction's span, where it was traced; see `streamsim.client.Identity.reference`."""
 
 
 class Journal:
@@ -54,9 +58,10 @@ class Journal:
         row = self._execute("INSERT INTO owed (id_json, truth, at, due) VALUES (?, ?, ?, ?)", id_json, truth, at, due)
         return int(row.lastrowid or 0)
 
-    def acknowledge(self, row: int, predicted: float, at: float, due: float) -> None:
+    def acknowledge(self, row: int, predicted: float, at: float, due: float, span: str | None = None) -> None:
         """Complete a row: from now on its truth is owed."""
-        self._execute("UPDATE owed SET predicted = ?, at = ?, due = ? WHERE row = ?", predicted, at, due, row)
+        statement = "UPDATE owed SET predicted = ?, at = ?, due = ?, span = ? WHERE row = ?"
+        self._execute(statement, predicted, at, due, span, row)
 
     def forget(self, row: int) -> None:
         """Remove a row: the request failed, or the service has definitively answered its truth."""
@@ -77,7 +82,7 @@ class Journal:
     def __len__(self) -> int:
         return int(self._execute("SELECT count(*) FROM owed").fetchone()[0])
 
-    def _execute(self, statement: str, *values: float | str) -> sqlite3.Cursor:
+    def _execute(self, statement: str, *values: float | str | None) -> sqlite3.Cursor:
         try:
             return self._connection.execute(statement, values)
         except sqlite3.Error as error:
@@ -125,6 +130,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         connection.execute(_TABLE)
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+    elif version == 1:
+        connection.execute(_FROM_FORMAT_1)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
     elif version != FORMAT:
         raise JournalError(f"{path}: not a journal of this version of streamsim; give --journal another file")

@@ -11,14 +11,15 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from streamsim.arrivals import Schedule, next_burst, offsets, rate_at
-from streamsim.client import Answer, Cause, Client, open_client
+from streamsim.client import Answer, Calls, Cause, Client, open_client
 from streamsim.clocks import Clocks
 from streamsim.feedback import FeedbackScheduler
 from streamsim.journal import Journal, Owed, open_journal
 from streamsim.record import Recorder, open_record
 from streamsim.rows import Record, Rows
-from streamsim.summary import Progress, Summary
-from streamsim.tally import Tally
+from streamsim.scrapes import Scrape, scraped
+from streamsim.summary import Now, Progress, Summary
+from streamsim.tally import TIMED, Tally
 
 MAX_IN_FLIGHT: Final = 10_000
 LAST_ANSWERS_S: Final = 2.0
@@ -41,6 +42,8 @@ class Plan:
     record: Path | None = None
     max_in_flight: int | None = None
     """Arrivals beyond so many are not sent; None stands for `MAX_IN_FLIGHT`."""
+    scrape: Scrape | None = None
+    """Where Prometheus may look; None: nowhere."""
 
 
 class Books(NamedTuple):
@@ -63,19 +66,22 @@ async def run(
     screen: Screen,
     clocks: Clocks = Clocks(),  # noqa: B008  immutable
     tally: Tally | None = None,
+    calls: Calls | None = None,
 ) -> Summary:
     """Do one run, until all is settled, nothing more can be delivered, or SIGINT or SIGTERM ends it.
 
-    A caller that wants the whole distributions or a timeline hands in a fresh `tally` of its own.
+    A caller that wants the whole distributions or a timeline hands in a fresh `tally` of its own. `calls` is told of
+    every request.
 
     Raises:
         JournalError: the journal is locked or not usable.
         OutputError: the record cannot be written.
     """
     with open_journal(plan.journal) as journal, open_record(plan.record, append=plan.resume) as recorder:
-        async with open_client(plan.url, plan.timeout) as client:
-            this = Run(plan, client, Books(journal, recorder, tally or Tally()), clocks)
-            async with anyio.create_task_group() as group:
+        async with open_client(plan.url, plan.timeout, calls) as client:
+            books = Books(journal, recorder, tally or Tally())
+            this = Run(plan, client, books, clocks)
+            async with scraped(plan.scrape, books.tally, this.now), anyio.create_task_group() as group:
                 await group.start(_watch_signals, this)
                 group.start_soon(screen.watch, this.progress)
                 await this.until_settled(group)
@@ -133,10 +139,19 @@ class Run:
         streaming = self.plan.rows is not None
         return Progress(
             elapsed=elapsed,
-            planned_rate=rate_at(self.plan.schedule, elapsed) if streaming else 0.0,
+            planned_rate=self._planned_rate(elapsed),
             next_burst=next_burst(self.plan.schedule, elapsed) if streaming else None,
             totals=self._tally.totals(self._client.resent),
             timings=self._tally.timings(),
+        )
+
+    def now(self) -> Now:
+        """Freeze the state for a scrape."""
+        return Now(
+            planned_rate=self._planned_rate(self._clocks.monotonic() - self._start),
+            totals=self._tally.totals(self._client.resent),
+            deliveries=self._feedback.deliveries(),
+            resent_to=self._client.resent_to,
         )
 
     def summary(self) -> Summary:
@@ -144,6 +159,9 @@ class Run:
         elapsed = self._clocks.monotonic() - self._start
         totals = self._tally.totals(self._client.resent)
         return Summary(self._started_at, elapsed, self._interrupted, self._earlier, totals, self._tally.timings())
+
+    def _planned_rate(self, elapsed: float) -> float:
+        return 0.0 if self.plan.rows is None else rate_at(self.plan.schedule, elapsed)
 
     async def _stream(self, rows: Rows) -> None:
         with self._flying:
@@ -176,7 +194,7 @@ class Run:
 
     async def _predict(self, record: Record, row: int, planned: float) -> None:
         sent = self._clocks.monotonic()
-        self._tally.schedule_lag.record(sent - planned)
+        self._tally.late(sent - planned)
         if timeline := self._tally.timeline:
             timeline.sent(sent - self._start)
         answer = await self._client.predict(record)
@@ -184,11 +202,10 @@ class Run:
         self._tally.in_flight -= 1
         self._tally.causes[answer.cause] += 1
         latency = None
-        if answer.cause in {Cause.OK, Cause.TIMEOUT}:  # a timeout lasted at least as long; leaving it out would flatter
+        if answer.cause in TIMED:
             now = self._clocks.monotonic()
             latency = now - planned
-            self._tally.from_planned.record(latency)
-            self._tally.from_sent.record(now - sent)
+            self._tally.took(latency, now - sent, answer)
         if timeline:
             timeline.answered(planned - self._start, latency, ok=answer.cause is Cause.OK)
         if answer.cause is Cause.OK:
@@ -200,6 +217,6 @@ class Run:
         assert answer.document is not None  # noqa: S101  Cause.OK says so
         predicted, at = float(answer.document["Calories"]), self._clocks.wall()
         due = at + self.plan.feedback_delay
-        self._journal.acknowledge(row, predicted, at, due)
+        self._journal.acknowledge(row, predicted, at, due, answer.trace.reference if answer.trace else None)
         self._feedback.owe(row, self.plan.feedback_delay)
         self._recorder.prediction(Owed(row, record.id_json, record.truth, predicted, at, due, 0))

@@ -1,8 +1,9 @@
 """What a run came to, and which exit code that is. Pure."""
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from streamsim.tally import Timings, Totals
+from streamsim.tally import Deliveries, Timings, Totals
 
 MET: Final = 0
 COULD_NOT_RUN: Final = 1
@@ -18,6 +19,15 @@ class Progress(NamedTuple):
     next_burst: float | None
     totals: Totals
     timings: Timings
+
+
+class Now(NamedTuple):
+    """A run at the moment of a scrape: records per second planned, what was counted, requests sent again by path."""
+
+    planned_rate: float
+    totals: Totals
+    deliveries: Deliveries
+    resent_to: Mapping[str, int]
 
 
 class Summary(NamedTuple):

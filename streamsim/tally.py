@@ -3,11 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from streamsim.client import Cause
+from streamsim.client import Answer, Cause
 from streamsim.latency import Latency, Quantiles
 from streamsim.timeline import Timeline
+
+if TYPE_CHECKING:
+    from observability.histogram import Distribution
+
+TIMED: Final = frozenset({Cause.OK, Cause.TIMEOUT})
+"""Whose duration counts. A timeout lasted at least as long; leaving it out would flatter."""
 
 
 class Totals(NamedTuple):
@@ -59,11 +65,28 @@ class Timings(NamedTuple):
     schedule_lag: Quantiles
 
 
+class Deliveries(NamedTuple):
+    """Truths that are due and not settled, and how many of them are on their way."""
+
+    due: int
+    in_flight: int
+
+
+class Buckets(NamedTuple):
+    """The distributions once more, in seconds, by the buckets that Prometheus wants."""
+
+    from_planned: "Distribution"
+    from_sent: "Distribution"
+    schedule_lag: "Distribution"
+    feedback: "Distribution"
+
+
 @dataclass(slots=True)
 class Tally:
     """The run's counters. `causes` counts every arrival that is decided, by what became of it.
 
-    A run that is to be looked at second by second has a `timeline` too; it grows with every answer.
+    A run that is to be looked at second by second has a `timeline` too; it grows with every answer. One that Prometheus
+    looks at has `buckets`.
     """
 
     planned: int = 0
@@ -77,6 +100,26 @@ class Tally:
     from_sent: Latency = field(default_factory=Latency)
     schedule_lag: Latency = field(default_factory=Latency)
     timeline: Timeline | None = None
+    buckets: Buckets | None = None
+
+    def late(self, seconds: float) -> None:
+        """Count how late a record leaves."""
+        self.schedule_lag.record(seconds)
+        if self.buckets:
+            self.buckets.schedule_lag.observe(seconds)
+
+    def took(self, from_planned: float, from_sent: float, answer: Answer) -> None:
+        """Count how long an answer to a prediction took, in seconds."""
+        self.from_planned.record(from_planned)
+        self.from_sent.record(from_sent)
+        if self.buckets:
+            self.buckets.from_planned.observe(from_planned, answer.trace)
+            self.buckets.from_sent.observe(from_sent, answer.trace)
+
+    def feedback_took(self, from_sent: float, answer: Answer) -> None:
+        """Count how long an answer to a truth took, in seconds."""
+        if self.buckets and answer.cause in TIMED:
+            self.buckets.feedback.observe(from_sent, answer.trace)
 
     def totals(self, resent: int) -> Totals:
         """Freeze the counts; `resent` is the client's own count."""

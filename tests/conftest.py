@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import pytest
 from calsvc.model.bundle import ONNX, PARITY, PROFILE, TREES, Bundle
 from calsvc.training.export import Draft, Source, export
 from calsvc.training.publish import publish
+from observability.testing import listening
 from tests.handouts import ALL_FEATURES, write_handout
 from tests.making import Trained, silent, successor, trained_in
 
@@ -63,6 +64,14 @@ def run_module(folder: Path, module: str, *arguments: str, **environ: str) -> su
         check=False,
         timeout=300,
     )
+
+
+@pytest.fixture(autouse=True)
+def declared_events_only() -> Iterator[None]:
+    """No test passes in which an event was told with other attributes than it declares."""
+    with listening() as listener:
+        yield
+    assert listener.complaints() == []
 
 
 @pytest.fixture(scope="session")

@@ -155,7 +155,7 @@ def test_json_may_be_declared_with_parameters_and_in_any_case(service: Service, 
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/no/such/path", "/", "/predict/", "//predict", "/predict%00"])
+@pytest.mark.parametrize("path", ["/no/such/path", "/static/", "/predict/", "//predict", "/predict%00"])
 def test_an_unknown_path_is_a_problem(service: Service, path: str):
     """404 has the form of every other error, is no redirect, and makes up no label."""
     answer = service.client.get(f"http://testserver{path}", follow_redirects=False)

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from calsvc import protocol
 from calsvc.admission import Admission, Doorman, is_whole
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle
@@ -23,6 +24,8 @@ from calsvc.server import uvicorn_config
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
 from observability.histogram import Distribution
+from observability.logs import JsonLines
+from observability.sampling import Collector
 from observability.telemetry import Telemetry
 from tests.clock import Clock
 from tests.service_process import PATIENCE
@@ -37,11 +40,14 @@ class Gate:
     def __init__(self) -> None:
         self.open = anyio.Event()
         self.waiting = 0
+        self.error: Exception | None = None
 
     async def score(self, _: Any) -> float:
-        """Wait, then say 100 kcal."""
+        """Wait, then say 100 kcal, or raise what somebody wants it to."""
         self.waiting += 1
         await self.open.wait()
+        if self.error is not None:
+            raise self.error
         return 100.0
 
     async def aclose(self) -> None:
@@ -113,9 +119,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def running(bundle: Path, limit: int) -> AsyncIterator[Running]:
-    """Serve with room for `limit` requests."""
+    """Serve with room for `limit` requests, and spans that nobody takes."""
     lifecycle = Lifecycle()
-    telemetry = Telemetry({"service.name": "test"})
+    telemetry = Telemetry({"service.name": "test"}, Collector("http://127.0.0.1:9/v1/traces", {}, timeout=0.1))
     service = create_service(Settings(model=bundle, max_in_flight=limit), telemetry, lifecycle, Clock())
     server = uvicorn.Server(uvicorn_config(create_app(service, open_model_source(service))))
     listener = socket.create_server(("127.0.0.1", 0))
@@ -255,6 +261,46 @@ def test_requests_that_come_in_one_segment_are_answered_in_their_order(bundle: P
     scenario(bundle, 8, play)
 
 
+def test_a_request_behind_another_is_not_taken_for_a_part_of_it(bundle: Path):
+    """Pipelined behind a traced one, of a client that wants no trace: its problem names no trace, nor the other's."""
+    caller = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+
+    async def play(service: Running) -> None:
+        service.gate.open.set()
+        wire = await service.connect()
+        wire.send(post(more=caller) + post(b"{", more=caller.replace("0af7", "ffff").replace("-01", "-00")))
+        assert (await wire.answer())[0] == 200
+        status, _, body = await wire.answer()
+        assert (status, json.loads(body)["trace_id"]) == (400, "ffff651916cd43dd8448eb211c80319c")
+
+    scenario(bundle, 4, play)
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_a_mistake_of_the_service_leaves_one_line(bundle: Path, flags: str, caplog: pytest.LogCaptureFixture):
+    """With the traceback and the trace that the client is told of, drawn or not, and the connection lives on."""
+    caller = f"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}\r\n"
+
+    async def play(service: Running) -> None:
+        service.gate.open.set()
+        service.gate.error = ZeroDivisionError("what nobody expected")
+        wire = await service.connect()
+        wire.send(post(more=caller))
+        status, _, body = await wire.answer()
+        assert (status, json.loads(body)["trace_id"]) == (500, "0af7651916cd43dd8448eb211c80319c")
+        service.gate.error = None
+        wire.send(post())
+        assert (await wire.answer())[0] == 200
+
+    scenario(bundle, 4, play)
+    lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
+    (line,) = [line for line in lines if line["level"] == "error"]
+    assert line["exception.type"] == "ZeroDivisionError"
+    assert "what nobody expected" not in json.dumps(line)  # it might have quoted the record
+    assert (line["trace_id"], len(line["span_id"])) == ("0af7651916cd43dd8448eb211c80319c", 16)
+    assert (line["http.route"], line["http.response.status_code"]) == ("/predict", 500)
+
+
 @pytest.mark.parametrize("request_line", ["GET /predict HTTP/1.1", "POST /nowhere HTTP/1.1", "HEAD /livez HTTP/1.1"])
 def test_only_the_calls_that_carry_the_load_are_refused(bundle: Path, request_line: str):
     """Everything else is cheap."""
@@ -347,3 +393,28 @@ def test_what_is_written_in_one_round_leaves_in_one_piece():
         assert transport.written == [b"head body", b"last"]
 
     asyncio.run(play())
+
+
+def test_a_client_that_does_not_read_is_dropped(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its connection is reset, nothing is held for it any longer, and its request counts as gone."""
+    monkeypatch.setattr(protocol, "UNREAD", 0.2)
+
+    async def play(service: Running) -> None:
+        with socket.create_connection(("127.0.0.1", service.port)) as deaf:
+            deaf.setblocking(False)
+            ask = b"GET /openapi.json HTTP/1.1\r\nHost: calsvc\r\n\r\n" * 1000  # more than the kernel keeps
+            await until(lambda: reset(deaf, ask))
+        await until(lambda: service.service.admission.in_flight == 0)
+
+    scenario(bundle, 8, play)
+
+
+def reset(client: socket.socket, ask: bytes) -> bool:
+    """Whether the service has closed a client's connection; while it has not, the client asks for more."""
+    try:
+        client.send(ask)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return False

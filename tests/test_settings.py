@@ -96,6 +96,8 @@ def test_an_empty_value_counts_as_unset():
         ("CALSVC_MODEL", "models:/calories/3"),
         ("CALSVC_MODEL_POLL", "0"),
         ("MLFLOW_TRACKING_URI", "localhost:5000"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://127.0.0.1:4317"),
     ],
 )
 def test_a_wrong_value_names_key_value_and_what_is_accepted(key: str, value: str):
@@ -103,6 +105,28 @@ def test_a_wrong_value_names_key_value_and_what_is_accepted(key: str, value: str
     with pytest.raises(SettingsError, match=rf"^{key}='{value}': expected \S.*$") as caught:
         Settings.from_env({key: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "token",
+        "=value",
+        "a=1,token",
+        "na me=1",
+        "a=gr\u00fcn",
+        "a=gr%C3%BCn",
+        "a=1%0Ab",
+        "n\u00e4me=1",
+        "a=1%00",
+        "a:=1",
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_said_without_its_value(headers: str):
+    """In one line at the start; what is in it may be secret."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"OTEL_EXPORTER_OTLP_HEADERS": headers})
+    assert str(caught.value) == "OTEL_EXPORTER_OTLP_HEADERS='***': expected NAME=VALUE,NAME=VALUE, in ASCII"
 
 
 def test_a_retention_shorter_than_the_delay_is_refused():

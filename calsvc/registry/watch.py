@@ -3,7 +3,6 @@
 A new version is fetched, opened and proven beside the old one. Whatever goes wrong, the old one stays.
 """
 
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -19,8 +18,8 @@ from calsvc.model.scorer import Scorer, open_scorer
 from calsvc.registry.cache import BundleCache
 from calsvc.registry.client import Registry, Version
 from calsvc.settings import RegisteredModel, Settings
-
-log = logging.getLogger(__name__)
+from observability.events import tell
+from observability.signals import MODEL_CHECK_FAILED, MODEL_KEPT, MODEL_NOT_REMEMBERED, MODEL_RESTORED
 
 Role = Literal["champion", "challenger"]
 Outcome = Literal["swapped", "unchanged", "rejected", "unreachable", "removed"]
@@ -127,7 +126,7 @@ class ModelWatch:
             raise RegistryError(f"{failed.detail}; the local copy does not help: {error}") from None
         if served is None:
             raise RegistryError(f"{failed.detail}; there is no local copy to serve instead")
-        log.warning("serving the last good model, %s, from its local copy: %s", served, failed.detail)
+        tell(MODEL_RESTORED, {"registered": str(served), "error.message": failed.detail})
 
     async def run(self) -> None:
         """Check the challenger at once, then both for ever. Raises nothing."""
@@ -152,8 +151,8 @@ class ModelWatch:
         """Bring one role up to date, or tell why it stays as it is."""
         try:
             result = await self._refresh(role)
-        except Exception as error:  # whatever it is, the model that serves goes on serving
-            log.exception("the check of the %s failed", role)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the model that serves goes on serving
+            tell(MODEL_CHECK_FAILED, {"role": role}, error)
             result = _Failed("rejected", f"{type(error).__name__}: {error}")
         if not isinstance(result, _Failed):
             self._complaints.pop(role, None)
@@ -161,7 +160,7 @@ class ModelWatch:
             return None
         starting = role == "champion" and role not in self._serving  # then `start` tells, or its error
         if not starting and self._complaints.get(role) != result.detail:  # once, not at every check
-            log.warning("the %s stays as it is: %s", role, result.detail)
+            tell(MODEL_KEPT, {"role": role, "outcome": result.outcome, "error.message": result.detail})
         self._complaints[role] = result.detail
         self._slots.noted(role, result.outcome, result.detail)
         return result
@@ -200,7 +199,6 @@ class ModelWatch:
     async def _install(self, role: Role, candidate: Candidate) -> None:
         await self._slots.install(role, candidate)
         self._serving[role] = candidate.version
-        log.info("%s is the %s now", candidate.version, role)
 
     async def _keep_books(self, role: Role, version: Version) -> None:
         """Note what serves for the day on which the registry is down, and clear away older copies."""
@@ -209,7 +207,7 @@ class ModelWatch:
                 await self._cache.remember(self._alias(role), version)
             await self._cache.prune(version.name, list(self._serving.values()))
         except RegistryError as error:
-            log.warning("%s serves, but is not remembered: %s", version, error)
+            tell(MODEL_NOT_REMEMBERED, {"registered": str(version), "error.message": str(error)})
 
     async def _remove_challenger(self) -> Outcome:
         self._rejections.pop("challenger", None)

@@ -23,13 +23,13 @@ from calsvc.model.features import INPUTS, columns_function
 from calsvc.model.parity import TOLERANCE, Parity, ParitySample, compare, demand, relative_differences
 from calsvc.model.profile import profile_of
 from calsvc.model.target import Target, columns_to_kcal
-from calsvc.provenance import git_sha, library_versions
 from calsvc.training import sample
 from calsvc.training.boosters import Found, find_booster
 from calsvc.training.convert import first_trees, load_trees, margins, onnx_margins, to_onnx
 from calsvc.training.curve import Curves, learning_curves
 from calsvc.training.evidence import Hypothesis, explain, with_bounds
 from calsvc.training.rows import TARGET, Rows, bounds, read_rows
+from observability.provenance import git_sha, library_versions
 
 ROWS: Final[dict[Engine, int]] = {"onnx": 256, "reference": 32}
 """About how many rows prove parity. A worker takes some 20 ms for each, and repeats them at every start."""

@@ -16,6 +16,7 @@ SAMPLE_VALUES: Final[Mapping[str, str]] = {
     "model_version": ".*",
     "role": ".*",
     "due": "300",
+    "simulator": ".*",
     "__rate_interval": "1m",
 }
 """Values of the variables that occur in queries, for asking them outside of Grafana."""
@@ -77,12 +78,18 @@ class Panel(NamedTuple):
 
 
 class Variable(NamedTuple):
-    """Something to choose at the top. `values`: a query for what there is to choose from, or the text of an input."""
+    """Something to choose at the top.
+
+    Args:
+        values: a query for what there is to choose from, or the text of an input.
+        every: the pattern that All stands for; empty: those that there are to choose from, and no other.
+    """
 
     name: str
     label: str
     values: str
     kind: Literal["query", "text"] = "query"
+    every: str = ".*"
 
 
 class Section(NamedTuple):

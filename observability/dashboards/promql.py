@@ -9,12 +9,15 @@ CALLS: Final = 'http_route=~"/predict|/feedback"'
 """What callers are promised something of; the live page holds connections open for minutes."""
 ANSWERED: Final = 'http_response_status_code!~"5.."'
 """Without failures: a refusal takes no time, and thousands of them would make the service look fast."""
+Part = Literal["", "_bucket", "_count", "_sum"]
+SIMULATORS: Final = 'instance=~"$simulator"'
 HERE: Final = ('job=~"$job"', 'instance=~"$instance"')
 OF_MODEL: Final = ('model_version=~"$model_version"', 'role=~"$role"')
 VERSION: Final = 'model_version=~"$model_version"'
 CHAMPION: Final = 'role="champion"'
 
-JOB: Final = Variable("job", "Job", f"label_values({MODEL_INFO.exposed}, job)")
+JOB: Final = Variable("job", "Job", f"label_values({MODEL_INFO.exposed}, job)", every="")
+"""Not any job: Prometheus scrapes the simulator, the collector and itself as well."""
 INSTANCE: Final = Variable("instance", "Replica", f'label_values({MODEL_INFO.exposed}{{job=~"$job"}}, instance)')
 MODEL_VERSION: Final = Variable(
     "model_version", "Model version", f'label_values({PREDICTIONS.exposed}{{job=~"$job"}}, model_version)'
@@ -22,10 +25,18 @@ MODEL_VERSION: Final = Variable(
 ROLE: Final = Variable("role", "Role", f'label_values({PREDICTIONS.exposed}{{job=~"$job"}}, role)')
 
 
-def of(metric: Metric | str, *matchers: str, part: Literal["", "_bucket", "_count", "_sum"] = "") -> str:
+def of(metric: Metric | str, *matchers: str, part: Part = "") -> str:
     """Select series of a metric, or of one that this project does not declare, from the chosen replicas."""
-    name = metric if isinstance(metric, str) else metric.exposed
-    return f"{name}{part}{{{', '.join((*HERE, *matchers))}}}"
+    return f"{_name(metric)}{part}{{{', '.join((*HERE, *matchers))}}}"
+
+
+def sent_by(metric: Metric | str, *matchers: str, part: Part = "") -> str:
+    """Select series from the chosen simulators."""
+    return f"{_name(metric)}{part}{{{', '.join((SIMULATORS, *matchers))}}}"
+
+
+def _name(metric: Metric | str) -> str:
+    return metric if isinstance(metric, str) else metric.exposed
 
 
 def recorded(rule: str, *matchers: str) -> str:
@@ -50,8 +61,12 @@ def with_route(expr: str) -> str:
 
 def quantile(share: float, metric: Metric, *matchers: str) -> str:
     """Estimate a quantile from a histogram; no series, instead of NaN, where nothing happened."""
-    buckets = total(rate(of(metric, *matchers, part="_bucket")), "le")
-    return f"histogram_quantile({share:g}, {buckets}) >= 0"
+    return quantile_of(share, of(metric, *matchers, part="_bucket"))
+
+
+def quantile_of(share: float, buckets: str) -> str:
+    """Estimate it from the selected buckets."""
+    return f"histogram_quantile({share:g}, {total(rate(buckets), 'le')}) >= 0"
 
 
 def quantiles(metric: Metric, *matchers: str, exemplars: bool = False) -> tuple[Query, ...]:

@@ -81,7 +81,7 @@ def _variable(variable: Variable) -> dashboard.QueryVariable | dashboard.TextBox
             .default_value(variable.values)
             .current(chosen)
         )
-    return (
+    built = (
         dashboard.QueryVariable(variable.name)
         .label(variable.label)
         .datasource(SOURCE)
@@ -90,9 +90,9 @@ def _variable(variable: Variable) -> dashboard.QueryVariable | dashboard.TextBox
         .sort(models.VariableSort.NATURAL_ASC)
         .multi(True)
         .include_all(True)
-        .all_value(".*")
         .current(ALL)
     )
+    return built.all_value(variable.every) if variable.every else built
 
 
 def _panel(panel: Panel) -> AnyPanel:

@@ -1,7 +1,7 @@
-"""The dashboard Simulator: what the service sees of the one who sends records and, later, their truth.
+"""The dashboard Simulator: what the one who sends records and, later, truth has seen, beside what the service has.
 
-The simulator itself exposes no metrics. What only it can know, the requests that never arrived, the time they took on
-the client's side and the truths it still owes, is in its own report.
+What only the simulator can know comes from its own `/metrics`: the requests that never arrived, the time they took on
+the client's side, its own lateness, the truths it still owes.
 """
 
 from typing import Final
@@ -10,149 +10,169 @@ from observability import signals
 from observability.dashboards import promql
 from observability.dashboards.boards import Board, Limit, Panel, Query, Section, Variable
 from observability.dashboards.datasources import FAILED_TRACES, SLOW_TRACES
-from observability.dashboards.promql import ANSWERED, CHAMPION, of, quantile, rate, requests, total
+from observability.dashboards.promql import quantile_of, rate, requests, sent_by, total
+from observability.dashboards.sending import LATE, NO_RUN, OF_PREDICTIONS, OK, PREDICT, quantiles_from
+from observability.dashboards.truth import BOTH, TRUTH
 
-PREDICT: Final = 'http_route="/predict"'
-TRUTH: Final = 'http_route="/feedback"'
 DUE: Final = Variable("due", "A label is due after, s", "300", kind="text")
-NO_TRUTH: Final = "No label came lately"
-PREDICTED: Final = rate(of(signals.PREDICTIONS, CHAMPION))
-MATCHED: Final = rate(of(signals.FEEDBACK, 'outcome="matched"'))
+SIMULATOR: Final = Variable("simulator", "Simulator", f"label_values({signals.SIM_RUN_INFO.exposed}, instance)")
+PLANNED: Final = total(rate(sent_by(signals.SIM_PLANNED)))
+NOT_SENT: Final = total(rate(sent_by(signals.SIM_REQUESTS, OF_PREDICTIONS, 'result="not_sent"')))
+RESULTS: Final = rate(sent_by(signals.SIM_REQUESTS, OF_PREDICTIONS))
 
 
-def share(part: str, whole: str) -> str:
-    """`part` of `whole`: 0 where there is none of it, no series where there is nothing at all."""
-    return f"({total(part)} or 0 * {total(whole)}) / ({total(whole)} > 0)"
+def lag(share: float) -> str:
+    """How late the simulator was, at a quantile."""
+    return quantile_of(share, sent_by(signals.SIM_SCHEDULE_LAG, part="_bucket"))
 
 
 GLANCE: Final = Section(
     "At a glance",
     (
         Panel(
-            "Offered",
-            "Records per second that arrived, however they were answered, over a minute at least. Normal: the "
-            "simulator's --rps times the share of time that is burst.",
+            "Planned now",
+            "Records per second that are due at this moment. Normal: --rps within a burst, 0 between bursts and while "
+            "only truths are left to send.",
             "reqps",
-            (Query(total(requests(PREDICT)), "offered"),),
+            (Query(total(sent_by(signals.SIM_TARGET_RATE)), "planned"),),
             kind="stat",
-            width=6,
-            no_data="Nothing yet: just stream --rps 20 --on 5 --off 25",
+            width=4,
+            no_data=NO_RUN,
+        ),
+        Panel(
+            "Sent",
+            "Records per second that left, over a minute at least. Normal: --rps times the share of time that is "
+            "burst.",
+            "reqps",
+            (Query(f"{PLANNED} - {NOT_SENT}", "sent"),),
+            kind="stat",
+            width=4,
+            no_data=NO_RUN,
         ),
         Panel(
             "Answered with a prediction",
-            "Share of the offered records that got 200. Normal: 100 %.",
+            "Share of the records with the right answer, of those that ended either way. Normal: 100 %.",
             "percentunit",
-            (Query(share(requests(PREDICT, 'http_response_status_code="200"'), requests(PREDICT)), "200"),),
+            (Query(f"{total(OK)} / ({total(RESULTS)} > 0)", "ok"),),
             kind="stat",
-            width=6,
-            no_data="Nothing is offered now",
+            width=4,
+            no_data="Nothing is sent now",
             limit=Limit(0.995, "below"),
             alerts=("CalsvcAvailabilityBudgetBurn",),
         ),
         Panel(
-            "Truths that found their prediction",
-            "Share of the feedback that was matched. Normal: 100 %. Less: sent twice, or for records that were not "
-            "predicted here.",
-            "percentunit",
-            (Query(share(MATCHED, rate(of(signals.FEEDBACK))), "matched"),),
+            "Late by its own fault, p99",
+            "How late the simulator itself was. Normal: 1 or 2 ms. Above 10 ms it is the bottleneck, and its latencies "
+            "say little about the service.",
+            "s",
+            (Query(lag(0.99), "p99"),),
             kind="stat",
-            width=6,
-            no_data=NO_TRUTH,
-            limit=Limit(0.9, "below"),
+            width=4,
+            no_data="Nothing is sent now",
+            limit=Limit(0.01),
+            alerts=LATE,
         ),
         Panel(
             "Truths owed",
-            "Predictions that still wait. Normal: 0, some minutes after the simulator has ended.",
+            "Taken on and not delivered, due or not. Normal: the predictions of the last five minutes.",
             "short",
-            (Query(total(of(signals.PENDING)), "owed"),),
+            (Query(total(sent_by(signals.SIM_OWED)), "owed"),),
             kind="stat",
-            width=6,
+            width=4,
+            no_data=NO_RUN,
+        ),
+        Panel(
+            "Truths overdue",
+            "Due and not delivered. Normal: 0. Some hundreds stay for as long as the service refuses them, and are "
+            "sent again.",
+            "short",
+            (Query(total(sent_by(signals.SIM_DUE)), "due"),),
+            kind="stat",
+            width=4,
+            no_data=NO_RUN,
+            limit=Limit(100),
+            alerts=("CalsvcFeedbackLate",),
         ),
     ),
 )
-OFFERED: Final = Section(
+RECORDS: Final = Section(
     "Records",
     (
         Panel(
-            "Offered records by answer",
-            "An open loop sends on when answers get slow, so this is the schedule. Normal: waves, as the rate is "
-            "taken over a minute at least; all of them 200.",
+            "Planned, sent, arrived",
+            "Arrivals whose time had come, those that left, and those that the service has answered in any way. "
+            "Normal: one line, in waves, as these are taken over a minute at least; the plan of the moment jumps "
+            "between --rps and 0.",
             "reqps",
-            (Query(total(requests(PREDICT), "http_response_status_code"), "{{http_response_status_code}}"),),
-            width=12,
-            no_data="Nothing yet: just stream --rps 20 --on 5 --off 25",
+            (
+                Query(total(sent_by(signals.SIM_TARGET_RATE)), "planned at this moment"),
+                Query(PLANNED, "planned"),
+                Query(f"{PLANNED} - {NOT_SENT}", "sent"),
+                Query(total(requests(PREDICT)), "arrived"),
+            ),
+            no_data=NO_RUN,
+        ),
+        Panel(
+            "Records by result",
+            "docs/simulator.md says what each means; not_sent is the simulator's own fault. Normal: all of them ok.",
+            "reqps",
+            (Query(total(RESULTS, "result"), "{{result}}"),),
+            no_data=NO_RUN,
             stacked=True,
+            alerts=("CalsvcRequestsRefused",),
             links=(FAILED_TRACES,),
         ),
         Panel(
-            "Predictions and their latency in the service",
-            "From a request's arrival to the end of its answer. The simulator's own figures are higher by the "
-            "network, the client, and the time a record waited for a connection. Normal: p99 a few milliseconds.",
+            "In flight",
+            "Requests that wait for their answer. Normal: a handful. An open loop goes on sending when answers get "
+            "slow, so this rises as the service falls behind.",
+            "short",
+            (Query(total(sent_by(signals.SIM_IN_FLIGHT), "call"), "{{call}}"),),
+            no_data=NO_RUN,
+        ),
+    ),
+)
+LATENCY: Final = Section(
+    "Latency of predictions, acknowledged or given up",
+    (
+        Panel(
+            "From the planned send",
+            "What a user would have waited who comes when it was planned. Normal: p99 a few milliseconds. The dots are "
+            "requests that were traced.",
             "s",
-            promql.quantiles(signals.REQUEST_DURATION, PREDICT, ANSWERED, exemplars=True),
-            width=12,
-            no_data="Nothing is offered now",
+            quantiles_from("planned"),
+            no_data="Nothing is sent now",
             limit=Limit(0.05),
             alerts=("CalsvcLatencyBudgetBurn",),
             links=(SLOW_TRACES,),
         ),
-    ),
-)
-RETURNED: Final = Section(
-    "Truth",
-    (
         Panel(
-            "Predicted and judged",
-            "Predictions, and the labels that met one. Normal: the second is the first, shifted by the delay.",
-            "reqps",
-            (Query(total(PREDICTED), "predicted"), Query(total(MATCHED), "judged")),
-            alerts=("CalsvcFeedbackMissing",),
-        ),
-        Panel(
-            "Truths by outcome",
-            "matched, duplicate (sent again: the answer to the first was lost), conflict, unknown (the service has "
-            "forgotten, or never knew). Normal: matched.",
-            "reqps",
-            (Query(total(rate(of(signals.FEEDBACK)), "outcome"), "{{outcome}}"),),
-            stacked=True,
-        ),
-        Panel(
-            "Truths by answer",
-            "200: matched or duplicate. 404: unknown. 409: conflict. 503: refused, and sent again later. Normal: 200.",
-            "reqps",
-            (Query(total(requests(TRUTH), "http_response_status_code"), "{{http_response_status_code}}"),),
-            no_data="No truth was sent yet",
-            stacked=True,
-            links=(FAILED_TRACES,),
-        ),
-        Panel(
-            "How late truths are",
-            "Age of the label less the delay that was agreed, which is chosen at the top. Normal: 0 to some seconds. "
-            "Interpolated within the histogram's buckets: 5 s wide or less only around 300 s.",
+            "From the actual send",
+            "The same without the simulator's own lateness. Normal: a millisecond less. Much less: the simulator is "
+            "the bottleneck.",
             "s",
-            (
-                Query(f"({quantile(0.5, signals.FEEDBACK_LAG)}) - $due", "p50"),
-                Query(f"({quantile(0.99, signals.FEEDBACK_LAG)}) - $due", "p99"),
-            ),
-            width=12,
-            no_data=NO_TRUTH,
-            alerts=("CalsvcFeedbackLate",),
+            quantiles_from("sent"),
+            no_data="Nothing is sent now",
+            limit=Limit(0.05),
+            alerts=("CalsvcLatencyBudgetBurn",),
+            links=(SLOW_TRACES,),
         ),
         Panel(
-            "Age of truths",
-            "How many labels came at which age; the brighter, the more. Normal: one bright line at the delay.",
+            "Simulator behind its schedule",
+            "The generator's own fault: its event loop was busy, or had no CPU. Normal: 1 or 2 ms; an alert at 10 ms "
+            "for 1 % of the records.",
             "s",
-            (promql.heatmap(signals.FEEDBACK_LAG),),
-            kind="heatmap",
-            width=12,
-            no_data=NO_TRUTH,
+            (Query(lag(0.5), "p50"), Query(lag(0.99), "p99")),
+            no_data="Nothing is sent now",
+            limit=Limit(0.01),
+            alerts=LATE,
         ),
     ),
 )
 BOARD: Final = Board(
     "simulator",
     "calsvc: Simulator",
-    "What the service sees of the one who sends records and, later, their truth.",
-    (promql.JOB, promql.INSTANCE, DUE),
-    (GLANCE, OFFERED, RETURNED),
+    "What the one who sends records and, later, their truth has seen, beside what the service has seen.",
+    (promql.JOB, promql.INSTANCE, SIMULATOR, DUE),
+    (GLANCE, RECORDS, LATENCY, TRUTH, BOTH),
 )

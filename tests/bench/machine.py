@@ -9,8 +9,8 @@ from typing import Final
 from msgspec import Struct
 
 from calsvc.model.bundle import load_bundle
-from calsvc.provenance import git_sha, library_versions
 from calsvc.settings import Settings, available_cpus
+from observability.provenance import git_sha, library_versions
 
 LIBRARIES: Final = (
     *("uvicorn", "starlette", "uvloop", "httptools", "msgspec", "onnxruntime", "xgboost-cpu", "numpy"),

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from tests.bench import ladder, overload, pending, scorer, window
+from tests.bench import ladder, outage, overload, pending, scorer, window
 from tests.bench.machine import Machine, described
 from tests.bench.peers import report as peers
 
@@ -34,6 +34,7 @@ PARTS: Final[dict[str, Part]] = {
     "ladder": Part("What each part of the service costs", ladder.Ladder, ladder.markdown),
     "scorer": Part("The scorer alone", scorer.ScorerFigures, scorer.markdown),
     "overload": Part("More load than can be answered", overload.Overload, overload.markdown),
+    "outage": Part("When a backend is lost", outage.Outage, outage.markdown),
     "pending": Part("Cost against predictions that wait", pending.Pending, pending.markdown),
     "window": Part("Cost against the window's rate", window.WindowFigures, window.markdown),
     "startup": Part("Start-up"),

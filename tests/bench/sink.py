@@ -16,10 +16,12 @@ from msgspec import Meta, Struct
 COUNTS: Final = "/counts"
 TRACES: Final = "/v1/traces"
 JSON: Final = "application/json"
+SERVER: Final = 2
+"""OTLP's number of the kind of span that a request has one of."""
 
 
 class Count(Struct):
-    """What arrived at one path."""
+    """What arrived at one path. `spans`: those of requests, without their steps."""
 
     requests: int = 0
     size: int = 0
@@ -33,6 +35,7 @@ class _Span(Struct, rename="camel"):
     trace_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
     span_id: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
     name: str
+    kind: int
     start_time_unix_nano: str
     end_time_unix_nano: str
 
@@ -50,7 +53,7 @@ class _Export(Struct, rename="camel"):
 
 
 def spans_in(body: bytes, media_type: str) -> int:
-    """Return how many spans one export holds, in OTLP's JSON or protobuf form; an error where it is not one."""
+    """Return how many requests' spans one export holds, in OTLP's JSON or protobuf form; an error where it is none."""
     export: Any
     if media_type == JSON:
         export = msgspec.json.decode(body, type=_Export)
@@ -58,7 +61,8 @@ def spans_in(body: bytes, media_type: str) -> int:
         from opentelemetry.proto.collector.trace.v1 import trace_service_pb2  # noqa: PLC0415 - where it is installed
 
         export = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
-    return sum(len(scope.spans) for resource in export.resource_spans for scope in resource.scope_spans)
+    scopes = [scope for resource in export.resource_spans for scope in resource.scope_spans]
+    return sum(span.kind == SERVER for scope in scopes for span in scope.spans)
 
 
 class _Body(NamedTuple):

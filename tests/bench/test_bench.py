@@ -217,14 +217,16 @@ SPAN = {
     "traceId": "5b8efff798038103d269b633813fc60c",
     "spanId": "eee19b7ec3c1b174",
     "name": "POST /predict",
+    "kind": 2,
     "startTimeUnixNano": "1544712660000000000",
     "endTimeUnixNano": "1544712661000000000",
 }
 
 
-def test_spans_are_counted_over_all_resources_and_scopes():
-    """As an exporter packs them, in JSON."""
-    export = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN, SPAN]}, {"spans": [SPAN]}]}] * 2}
+def test_requests_are_counted_over_all_resources_and_scopes():
+    """As an exporter packs their spans, in JSON; a step of a request is none."""
+    step = SPAN | {"name": "score", "kind": 1}
+    export = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN, step, SPAN]}, {"spans": [step, SPAN]}]}] * 2}
     assert spans_in(json.dumps(export).encode(), "application/json") == 6
 
 

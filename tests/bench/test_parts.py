@@ -5,11 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.bench import ladder, part, pending, scorer, window
+from tests.bench import ladder, outage, part, pending, scorer, window
 from tests.bench.machine import machine
 from tests.bench.measure import Figures
 from tests.bench.page import PARTS, Document, page
 from tests.conftest import Workshop
+from tests.live import collector, pyroscope
+from tests.live.made_with_go import needed
+from tests.live.prometheus import needed as needed_tool
 
 TINY = part.Options(rounds=1, seconds=0.2, warmup=0.1)
 
@@ -53,6 +56,19 @@ def test_waiting_predictions_in_small(monkeypatch: pytest.MonkeyPatch):
     result = pending.measure(TINY)
     assert "| 100 waiting |" in demand_written("pending", result)
     assert set(result.scrapes["100 waiting"]) == set(pending.FORMATS)
+
+
+@pytest.mark.usefixtures("our_model")
+def test_an_outage_in_small(monkeypatch: pytest.MonkeyPatch):
+    """All there, all killed, all there again: nothing fails, and what was lost has come back."""
+    needed(collector.built)
+    needed(pyroscope.built)
+    needed_tool("prometheus")
+    monkeypatch.setattr(outage, "LOSSES", {"all three killed": outage.LOSSES["all three killed"]})
+    result = outage.measure(TINY)
+    assert [phase.name for phase in result.phases] == [outage.ALIVE, "all three killed", outage.BACK]
+    assert all(phase.records > 0 and phase.failed == 0 for phase in result.phases)
+    assert "| all three killed |" in demand_written("outage", result)
 
 
 def test_the_window_in_small(monkeypatch: pytest.MonkeyPatch):

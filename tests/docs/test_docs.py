@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from calsvc import settings
-from observability import signals
+from observability import catalogue, signals
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,9 +28,24 @@ def test_docs_settings_is_the_table_of_the_code():
     assert settings.markdown_table() in page("docs/settings.md")
 
 
-def test_docs_metrics_is_the_table_of_the_code():
-    """docs/metrics.md holds what `python -m observability.signals` prints."""
-    assert signals.markdown_table() in page("docs/metrics.md")
+def test_docs_telemetry_is_made_of_the_declarations():
+    """docs/telemetry.md is what `python -m observability.catalogue --write` writes, every name in it."""
+    assert catalogue.page() == page("docs/telemetry.md")
+    for name in (
+        *(metric.exposed for metric in (*signals.METRICS, *signals.STANDARD)),
+        *(each.name for each in (*signals.SPANS, *signals.EVENTS, *signals.RESOURCE)),
+    ):
+        assert f"| `{name}` |" in page("docs/telemetry.md")
+
+
+def test_docs_traces_names_every_variable_of_the_collector():
+    """With the default that the configuration has."""
+    config, text = page("observability/stack/collector.yaml"), page("docs/traces.md")
+    variables = re.findall(r"\$\{env:(\w+):-(.*?)\}", config)
+    assert len(variables) > 10
+    for name, default in variables:
+        (row,) = [line for line in text.splitlines() if line.startswith("|") and f"`{name}`" in line]
+        assert f"`{default}`" in row, name
 
 
 @pytest.mark.parametrize(

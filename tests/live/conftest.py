@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,11 @@ import pytest
 
 from tests.conftest import Workshop
 from tests.live.burst import Sent, send_burst
-from tests.live.prometheus import Prometheus, needed, prometheus_server
+from tests.live.prometheus import JOB, SIMULATOR, Prometheus, needed, prometheus_server
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
+
+BURST = 100
+"""Records that the simulator sends."""
 
 
 @pytest.fixture
@@ -54,16 +58,20 @@ def answers(url: str) -> bool:
 
 
 class Observed(NamedTuple):
-    """A service after a burst, the Prometheus that has watched it, and what was sent."""
+    """A service after a burst, the Prometheus that has watched it, and what was sent.
+
+    `streamed_to`: a service of its own, not scraped, that a simulator has sent to, which is scraped and still runs.
+    """
 
     prometheus: Prometheus
     service: ServiceProcess
     sent: Sent
+    streamed_to: ServiceProcess
 
 
 @pytest.fixture(scope="session")
 def observed(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    """One burst for every test that has a query: both processes are still there, Prometheus still scrapes.
+    """One burst for every test that has a query: all processes are still there, Prometheus still scrapes.
 
     All requests are traced, and nobody takes the spans. Four requests at a time are let in.
     """
@@ -77,8 +85,34 @@ def observed(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> It
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "NO_PROXY": "127.0.0.1",
     }
-    with service_process(folder, environ) as service, prometheus_server(folder, [service.url]) as prometheus:
+    port = free_port()
+    with (
+        service_process(folder, environ) as service,
+        service_process(folder, workshop.environ()) as streamed_to,
+        prometheus_server(folder, {JOB: [service.url], SIMULATOR: [f"http://127.0.0.1:{port}"]}) as prometheus,
+    ):
         prometheus.wait_for_scrapes()  # so that the counters are seen at 0
-        sent = send_burst(service, lambda: prometheus.wait_for_scrapes(1))
-        prometheus.wait_for_scrapes()
-        yield Observed(prometheus, service, sent)
+        with simulator(folder, streamed_to.url, workshop.stream, port):
+            sent = send_burst(service, lambda: prometheus.wait_for_scrapes(1))
+            prometheus.wait_for("every truth", lambda: prometheus.query(ALL_DELIVERED))
+            prometheus.wait_for_scrapes()
+            yield Observed(prometheus, service, sent, streamed_to)
+
+
+ALL_DELIVERED = f"streamsim_planned_total == {BURST} and on () streamsim_feedback_owed == 0"
+
+
+@contextmanager
+def simulator(folder: Path, url: str, rows: Path, port: int) -> Iterator[None]:
+    """Run a simulator that has sent its burst after five seconds, its truth a second later, and then stays."""
+    command = [sys.executable, "-m", "streamsim", "stream", "--url", url, "--data", str(rows)]
+    command += ["--rps", f"{BURST / 5:g}", "--on", "5", "--off", "86400", "--feedback-delay", "1"]
+    command += ["--journal", str(folder / "owed.db"), "--metrics-port", str(port)]
+    with (folder / "simulator.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        try:
+            yield
+            assert process.poll() is None, (folder / "simulator.log").read_text()
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)

@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback, with the rules of this repository and a scrape every second."""
+"""A real Prometheus on loopback, with the configuration and rules of this repository and a scrape every second."""
 
 import json
 import os
@@ -16,12 +16,15 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from tests.service_process import PATIENCE, ROOT, free_port
 
+CONFIG = ROOT / "observability" / "stack" / "prometheus.yaml"
 RULES = sorted((ROOT / "observability" / "rules").glob("*.yml"))
 JOB = "calsvc"
 """The job's name that the rules rely on."""
+SIMULATOR = "streamsim"
 T = TypeVar("T")
 
 
@@ -35,9 +38,10 @@ class Sample(NamedTuple):
 class Prometheus:
     """A running server."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], url: str, folder: Path, targets: int) -> None:
         self.process = process
         self.url = url
+        self._targets = targets
         self._log = folder / "prometheus.log"
 
     def get(self, path: str, **parameters: str) -> Any:
@@ -91,7 +95,7 @@ class Prometheus:
     def _begun_after(self, since: float) -> bool:
         scrapes = [target["lastScrape"] for target in self.get("targets", state="active")["activeTargets"]]
         groups = [group["lastEvaluation"] for group in self.get("rules")["groups"]]
-        found = bool(scrapes) and bool(groups)  # neither is there in the first moment
+        found = len(scrapes) == self._targets and bool(groups)  # neither is there in the first moment
         return found and all(_epoch(moment) > since for moment in (*scrapes, *groups))
 
 
@@ -111,25 +115,32 @@ def needed(tool: str) -> str:
     return found
 
 
+def configured(folder: Path, targets: Mapping[str, Sequence[str]]) -> Path:
+    """Write the repository's configuration to `folder`, but for a scrape every second, and `targets` (URLs) by job."""
+    config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config["global"] = dict.fromkeys(config["global"], "1s")
+    config["rule_files"] = [str(rule) for rule in RULES]
+    file = folder / "prometheus.yml"
+    file.write_text(json.dumps(config))  # JSON is YAML
+    (folder / "targets").mkdir(exist_ok=True)
+    for job, urls in targets.items():
+        addresses = [urlsplit(url).netloc for url in urls]
+        (folder / "targets" / f"{job}.yaml").write_text(json.dumps([{"targets": addresses}]))
+    return file
+
+
 @contextmanager
-def prometheus_server(folder: Path, targets: Sequence[str], rules: Sequence[Path] = RULES) -> Iterator[Prometheus]:
-    """Run Prometheus with its data in `folder`, scraping `targets` (URLs of services); end it by its id."""
+def prometheus_server(folder: Path, targets: Mapping[str, Sequence[str]]) -> Iterator[Prometheus]:
+    """Run Prometheus with its data in `folder`, scraping `targets` (URLs by job) and itself; end it by its id."""
     program = needed("prometheus")
-    config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(rule) for rule in rules],
-        "scrape_configs": [
-            {"job_name": JOB, "static_configs": [{"targets": [urlsplit(target).netloc for target in targets]}]}
-        ],
-    }
-    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-    address = f"127.0.0.1:{free_port()}"
-    command = [program, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}"]
-    command += [f"--web.listen-address={address}", "--enable-feature=exemplar-storage"]
+    url = f"http://127.0.0.1:{free_port()}"
+    everywhere = {**targets, "prometheus": [url]}
+    command = [program, f"--config.file={configured(folder, everywhere)}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    command += [f"--web.listen-address={urlsplit(url).netloc}", "--enable-feature=exemplar-storage"]
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         try:
-            prometheus = Prometheus(process, f"http://{address}", folder)
+            prometheus = Prometheus(process, url, folder, sum(map(len, everywhere.values())))
             prometheus.wait_for("Prometheus", lambda: _answers(f"{prometheus.url}/-/ready"))
             yield prometheus
         finally:

@@ -7,7 +7,7 @@ import pytest
 
 from observability.dashboards import Asked, queries
 from observability.dashboards.boards import SAMPLE_VALUES
-from observability.signals import REQUEST_DURATION
+from observability.signals import REQUEST_DURATION, SIM_REQUEST_DURATION, Metric
 from tests.live.conftest import Observed
 
 VALUES = {**SAMPLE_VALUES, "__rate_interval": "5m"}
@@ -24,8 +24,9 @@ def test_a_query_has_an_answer(observed: Observed, asked: Asked):
         assert all(label in sample.labels for sample in samples)
 
 
-def test_the_dots_on_the_latency_lead_to_traces(observed: Observed):
-    """Exemplars with a trace id of 32 digits have arrived in Prometheus."""
-    found = observed.prometheus.exemplars(f"{REQUEST_DURATION.exposed}_bucket{{job='calsvc'}}")
+@pytest.mark.parametrize("metric", [REQUEST_DURATION, SIM_REQUEST_DURATION], ids=lambda metric: metric.owner)
+def test_the_dots_on_the_latency_lead_to_traces(observed: Observed, metric: Metric):
+    """Exemplars with a trace id of 32 digits have arrived in Prometheus, of the service and of the simulator."""
+    found = observed.prometheus.exemplars(f"{metric.exposed}_bucket{{job='{metric.owner}'}}")
     assert found
     assert all(re.fullmatch(r"[0-9a-f]{32}", exemplar["labels"]["trace_id"]) for exemplar in found)

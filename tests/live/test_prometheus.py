@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.live.conftest import Observed
-from tests.live.prometheus import JOB, RULES
+from tests.live.conftest import BURST, Observed
+from tests.live.prometheus import JOB, RULES, SIMULATOR
 
 NEEDS_HISTORY = "counts predictions made more than five minutes ago, and the test is shorter (tests/rules has it)"
 EMPTY = {
@@ -16,7 +16,7 @@ EMPTY = {
     ("calsvc:coverage:30m", "matured"): NEEDS_HISTORY,
 }
 """What has no answer after the burst, by name and basis, and why."""
-SELECTOR = re.compile(r'(?<!["\w])(?:up\b|(?:calsvc[:_]|http_server_|process_)[a-z0-9_:]+)(?:\{[^}]*\})?')
+SELECTOR = re.compile(r'(?<!["\w])(?:up\b|(?:calsvc[:_]|http_server_|process_|streamsim_)[a-z0-9_:]+)(?:\{[^}]*\})?')
 
 
 def _rules() -> list[dict[str, Any]]:
@@ -40,9 +40,19 @@ def value(observed: Observed, expression: str) -> float:
     return sample.value
 
 
-def test_the_target_is_up(observed: Observed):
-    """One replica, under the job's name that the rules rely on."""
-    assert value(observed, f'up{{job="{JOB}"}}') == 1
+def test_the_targets_are_up(observed: Observed):
+    """One replica, under the job's name that the rules rely on, the simulator under its own, and Prometheus."""
+    up = {sample.labels["job"]: sample.value for sample in observed.prometheus.query("up")}
+    assert up == {JOB: 1, SIMULATOR: 1, "prometheus": 1}
+
+
+def test_the_simulator_has_sent_what_the_service_has_answered(observed: Observed):
+    """Predictions and truths: what Prometheus has from the one is what the other shows."""
+    shown = observed.streamed_to.call("/metrics")[2].decode()
+    (answered,) = re.findall(r'^calsvc_predictions_total\{.*role="champion".*\} (\S+)$', shown, re.MULTILINE)
+    (matched,) = re.findall(r'^calsvc_feedback_total\{.*outcome="matched".*\} (\S+)$', shown, re.MULTILINE)
+    assert value(observed, 'streamsim_requests_total{call="predict", result="ok"}') == float(answered) == BURST
+    assert value(observed, 'streamsim_feedback_delivered_total{status="matched"}') == float(matched) == BURST
 
 
 @pytest.mark.parametrize("rule", ALL, ids=_name)

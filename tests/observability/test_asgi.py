@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -11,6 +10,7 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -19,9 +19,10 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from observability.asgi import NOTED, Observed, Recorder, Watched
+from observability.instruments import create_histogram
 from observability.logs import JsonLines
-from observability.sampling import Sampling
-from observability.signals import REQUEST_DURATION, create_histogram
+from observability.sampling import SLOW, Sampling
+from observability.signals import REQUEST_DURATION
 from observability.tracing import RequestSpans, current_ids
 from tests.clock import Clock
 
@@ -31,7 +32,7 @@ CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Watch:
-    """An application that answers what its path says, after a quarter of a second, and what was recorded of it."""
+    """An application that answers what its path says, after `takes` seconds, and what was recorded of it."""
 
     def __init__(self, sampling: Sampling = EVERYBODY, *, traced: bool = True) -> None:
         self.clock = Clock()
@@ -47,6 +48,7 @@ class Watch:
             clock=self.clock,
         )
         self.recorder = Recorder(watched)
+        self.takes = 0.25
         self.ids: list[dict[str, str]] = []
         self.client = TestClient(Observed(self.answer, self.recorder), raise_server_exceptions=False)
 
@@ -57,7 +59,7 @@ class Watch:
                 await receive()
                 await send({"type": f"lifespan.{moment}.complete"})
             return
-        self.clock.now += 0.25
+        self.clock.now += self.takes
         self.ids.append(current_ids())
         if scope["path"].endswith("dies"):
             raise ZeroDivisionError
@@ -91,7 +93,7 @@ class Watch:
 def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[Any]]:
     """The lines about requests that were logged up to now, as machines read them."""
     format_line = JsonLines().format
-    return lambda: [json.loads(format_line(record)) for record in caplog.records if record.name == "calsvc.http"]
+    return lambda: [json.loads(format_line(record)) for record in caplog.records if record.name == "calsvc"]
 
 
 Told = Callable[[], list[Any]]
@@ -194,7 +196,7 @@ def test_span_line_exemplar_and_application_name_the_same_span(told: Told):
 
 @pytest.mark.parametrize("path", ["/200", "/dies"])
 def test_the_span_ends_with_its_request(path: str):
-    """After an answer and after a failure, in the very task that asked."""
+    """It is current while the request is answered, and not any more afterwards, whatever the end."""
     watch = Watch()
     scope = {"type": "http", "method": "GET", "scheme": "http", "path": path, "headers": []}
 
@@ -205,14 +207,15 @@ def test_the_span_ends_with_its_request(path: str):
         assert message["type"].startswith("http.response")
 
     async def ask() -> dict[str, str]:
-        with suppress(ZeroDivisionError):
-            await Observed(watch.answer, watch.recorder)(scope, receive, send)
+        await Observed(watch.answer, watch.recorder)(scope, receive, send)
         return current_ids()
 
-    assert anyio.run(ask) == {}
+    afterwards = anyio.run(ask)
     watch.recorder.tell()
     (span,) = watch.exporter.get_finished_spans()
-    assert watch.ids == [{"trace_id": f"{span.context.trace_id:032x}", "span_id": f"{span.context.span_id:016x}"}]
+    ids = {"trace_id": f"{span.context.trace_id:032x}", "span_id": f"{span.context.span_id:016x}"}
+    assert watch.ids == [ids]
+    assert afterwards == {}
     assert span.start_time is not None
     assert span.end_time is not None
     assert span.start_time <= span.end_time
@@ -240,13 +243,97 @@ def test_a_failure_is_told_of_at_once(told: Told, path: str):
     assert watch.span_ids() == [ids["span_id"] for ids in watch.ids]
 
 
+@pytest.mark.parametrize("path", ["/500", "/dies", "/200"])
+def test_what_failed_or_was_slow_has_a_span_although_it_was_not_drawn(told: Told, path: str):
+    """Made when it has ended: as long as the request was, below its caller's span, named by line and exemplar."""
+    watch = Watch()
+    watch.client.get(path, headers={"traceparent": CALLER[:-1] + "0"})
+    watch.recorder.tell()
+    (span,), (line,) = watch.exporter.get_finished_spans(), told()
+    ids = {"trace_id": CALLER[3:35], "span_id": watch.span_ids()[0]}
+    assert {name: line[name] for name in ids} == ids
+    assert watch.exemplars() == [ids]
+    assert span.parent is not None
+    assert span.start_time is not None
+    assert span.end_time is not None
+    assert f"{span.parent.span_id:016x}" == CALLER[36:52]
+    assert span.end_time - span.start_time >= 250_000_000
+    assert watch.ids == [{}]
+
+
+def test_a_quick_answer_that_was_not_drawn_has_none(told: Told):
+    """Neither has a refusal that is quick."""
+    watch = Watch()
+    watch.takes = SLOW / 2
+    for path in ("/200", "/404", "/503"):
+        watch.client.get(path, headers={"traceparent": CALLER[:-1] + "0"})
+    watch.recorder.tell()
+    assert (watch.span_ids(), told(), watch.exemplars()) == ([], [], [])
+
+
 @pytest.mark.parametrize("path", ["/500", "/dies"])
-def test_a_failure_is_told_of_even_where_it_was_not_drawn(told: Told, path: str):
-    """A line, and no span: that would have had to begin earlier."""
-    watch = Watch(NOBODY)
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_failure_is_told_of_even_where_nothing_is_traced(told: Told, path: str, traced: bool):
+    """A line with the caller's trace id, and no span: a share of 0, or no collector, means that nobody wants one."""
+    watch = Watch(NOBODY, traced=traced)
     watch.client.get(path)
-    assert [line["http.response.status_code"] for line in told()] == [500]
+    watch.client.get(path, headers={"traceparent": CALLER[:-1] + "0"})
+    assert [line["http.response.status_code"] for line in told()] == [500, 500]
+    assert [line.get("trace_id") for line in told()] == [None, CALLER[3:35]]
+    assert not any("span_id" in line for line in told())
     assert watch.span_ids() == []
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_a_traceback_stands_in_the_line_of_its_request(told: Told, flags: str):
+    """One line: what was asked, how it ended and why, with trace and span, drawn or not."""
+    watch = Watch()
+    watch.client.get("/dies", headers={"traceparent": CALLER[:-2] + flags})
+    (line,) = told()
+    assert line["level"] == "error"
+    assert line["exception.stacktrace"].startswith("Traceback (most recent call last):")
+    assert line["exception.stacktrace"].endswith("ZeroDivisionError")
+    assert (line["http.route"], line["http.response.status_code"]) == ("/dies", 500)
+    assert (line["trace_id"], line["span_id"]) == (CALLER[3:35], watch.span_ids()[0])
+
+
+def test_other_lines_have_no_traceback(told: Told):
+    """Not even that of an answer 500 that was meant."""
+    watch = Watch()
+    watch.client.get("/500")
+    (line,) = told()
+    assert (line["event"], "exception.stacktrace" in line) == ("calsvc.request.failed", False)
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_dying_behind_the_head_of_an_answer_is_a_fault(told: Told, flags: str):
+    """The status is the one that was sent, but the span is an error that names what was raised; told at once."""
+    watch = Watch()
+    watch.takes = SLOW / 2
+    watch.client.get("/dies-late", headers={"traceparent": CALLER[:-2] + flags})
+    (span,), (line,) = watch.exporter.get_finished_spans(), told()
+    attributes = dict(span.attributes or {})
+    assert span.status.status_code is StatusCode.ERROR
+    assert (attributes["http.response.status_code"], attributes["error.type"]) == (200, "ZeroDivisionError")
+    assert (line["level"], line["http.response.status_code"]) == ("error", 200)
+    assert "ZeroDivisionError" in line["exception.stacktrace"]
+
+
+def test_of_ten_requests_one_has_a_line_and_every_failure(told: Told):
+    """Those that nobody has drawn leave none, unless they fail. Traced and logged are the same ones."""
+    watch = Watch(Sampling(ratio=0.1))
+    watch.takes = SLOW / 2
+    for number in range(400):
+        watch.client.get("/200" if number % 20 else "/500")
+    watch.recorder.tell()
+    lines = told()
+    drawn = [ids["span_id"] for ids in watch.ids if ids]
+    ordinary = [line for line in lines if line["event"] == "calsvc.request.answered"]
+    failed = [line for line in lines if line["event"] == "calsvc.request.failed"]
+    assert 0 < len(ordinary) < 200  # 38 of 380: less than none and more than half have a chance of 1e-17
+    assert len(failed) == 20
+    assert {line["level"] for line in failed} == {"error"}
+    assert {line["span_id"] for line in ordinary} <= set(drawn) <= {line["span_id"] for line in lines}
 
 
 def test_a_refusal_is_no_failure_to_be_told_of(told: Told):
@@ -281,10 +368,11 @@ def test_a_line_tells_route_method_status_and_time_and_no_more(told: Told):
     lines = told()
     assert "secret" not in json.dumps(lines)
     assert all(line.pop("timestamp") for line in lines)
-    common = {"level": "info", "logger": "calsvc.http", "message": "request", "duration_ms": 250.0}
+    common = {"level": "info", "event": "calsvc.request.answered", "duration_ms": 250.0}
+    common |= {"http.response.status_code": 200}
     assert lines == [
-        common | {"http.request.method": "POST", "http.route": "/200", "http.response.status_code": 200},
-        common | {"http.request.method": "GET", "http.route": "", "http.response.status_code": 200},
+        common | {"message": "POST /200 200", "http.request.method": "POST", "http.route": "/200"},
+        common | {"message": "GET  200", "http.request.method": "GET", "http.route": ""},
     ]
 
 
@@ -305,5 +393,5 @@ def test_a_line_is_dated_when_its_request_ended(caplog: pytest.LogCaptureFixture
     watch.client.get("/200")
     after = time.time()
     watch.recorder.tell()
-    (record,) = [record for record in caplog.records if record.name == "calsvc.http"]
+    (record,) = [record for record in caplog.records if record.name == "calsvc"]
     assert before <= record.created <= after

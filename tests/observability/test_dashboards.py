@@ -119,6 +119,15 @@ def test_a_choice_is_made_from_what_is_declared(board: Board):
             assert found[2] in known[found[1]]
 
 
+@every_board
+def test_all_jobs_are_those_of_replicas(board: Board):
+    """The simulator, the collector and Prometheus have processes and are up, too, and are no replicas."""
+    variables = {variable["name"]: variable for variable in generated(board)["templating"]["list"]}
+    assert variables["job"]["includeAll"]
+    assert "allValue" not in variables["job"]
+    assert variables["instance"]["allValue"] == ".*"
+
+
 def test_promtool_parses_every_query(tmp_path: Path):
     """All of them as rules of one file, their variables filled in."""
     names = (f"asked:{number}" for number in itertools.count())

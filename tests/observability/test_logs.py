@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.logs import HELD_LINES, HeldLines, JsonLines, configure_logs, fields_of, flush_logs
-from observability.tracing import RequestSpan
+from observability.events import Told, record_of, tell
+from observability.logs import HELD_LINES, MAX_LINE, HeldLines, JsonLines, configure_logs, flush_logs
+from observability.signals import MODEL_CHECK_FAILED, MODEL_KEPT, Event
+from observability.tracing import RequestSpan, current_ids
 
 log = logging.getLogger("tests.logs")
+EVENT = Event("calsvc.test", "info", "calsvc", "message", "Something of which a test tells.", ("anything",))
+
+
+RESOURCE = {"service.name": "tests", "service.version": "1.2.3", "service.instance.id": "here-1", "other": "not shown"}
 
 
 class Terminal(io.StringIO):
@@ -27,6 +34,11 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
+def declared_events_only() -> None:
+    """Not here, where events are made up."""
+
+
+@pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """What `configure_logs` changes in the process is put back."""
     root = logging.getLogger()
@@ -34,6 +46,7 @@ def logging_as_before() -> Iterator[None]:
     flags = {name: getattr(logging, name) for name in ("logThreads", "logProcesses", "logMultiprocessing")}
     talkative = {name: logging.getLogger(name).level for name in ("httpx2", "httpcore2")}
     yield
+    logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, flag in flags.items():
@@ -46,7 +59,7 @@ def logging_as_before() -> Iterator[None]:
 def stream() -> io.StringIO:
     """A stream that a machine reads, to which all logs go."""
     stream = io.StringIO()
-    configure_logs(stream)
+    configure_logs(stream, RESOURCE, current_ids)
     return stream
 
 
@@ -60,8 +73,10 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 def line_of(message: str = "message", **fields: Any) -> Any:
     """One record as `JsonLines` writes it."""
-    record = logging.makeLogRecord({"name": "a", "msg": message, "levelno": logging.INFO} | fields_of(fields))
+    record = record_of(Told(EVENT, fields), 0.0)
+    record.msg = message
     text = JsonLines().format(record)
+    assert len(text) < MAX_LINE
     assert "\n" not in text
     return json.loads(text, parse_constant=pytest.fail)
 
@@ -70,18 +85,57 @@ def line_of(message: str = "message", **fields: Any) -> Any:
 
 
 def test_a_line_says_when_how_bad_where_and_what(stream: io.StringIO):
-    """Timestamp in UTC, level, logger, message with its arguments, and nothing else."""
+    """Timestamp in UTC, level, event, message with its arguments, whose it is, and nothing else."""
     before = datetime.now(UTC)
     log.info("%d rows from %s", 3, "train.csv")
     after = datetime.now(UTC)
     (line,) = lines(stream)
     assert before <= datetime.fromisoformat(line.pop("timestamp")) <= after
-    assert line == {"level": "info", "logger": "tests.logs", "message": "3 rows from train.csv"}
+    assert line == {
+        "level": "info",
+        "event": "library.line",
+        "logger": "tests.logs",
+        "message": "3 rows from train.csv",
+        "service.name": "tests",
+        "service.version": "1.2.3",
+        "service.instance.id": "here-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("logger", "event"),
+    [("uvicorn.error", "uvicorn.line"), ("asyncio", "library.line"), ("uvicornish", "library.line")],
+)
+def test_no_line_is_without_an_event(stream: io.StringIO, logger: str, event: str):
+    """The HTTP server's lines have one, and all other libraries' together one, each with its logger's name."""
+    logging.getLogger(logger).warning("%s happened", "it")
+    (line,) = lines(stream)
+    assert (line["event"], line["logger"], line["message"]) == (event, logger, "it happened")
+
+
+def test_a_warning_of_python_is_a_line(stream: io.StringIO):
+    """And not text on stderr that no machine reads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)  # once more: catching has put the display back
+        warnings.warn("old habits", FutureWarning, stacklevel=1)
+    (line,) = lines(stream)
+    assert (line["event"], line["level"], line["logger"]) == ("library.line", "warning", "py.warnings")
+    assert "FutureWarning: old habits" in line["message"]
+
+
+def test_an_event_fills_in_its_message(stream: io.StringIO):
+    """What stands in braces is taken from the attributes, which are keys as well; a per cent sign is one."""
+    tell(MODEL_KEPT, {"role": "champion", "outcome": "rejected", "error.message": "100 % {wrong}"})
+    (line,) = lines(stream)
+    assert (line["event"], line["level"]) == ("calsvc.model.kept", "warning")
+    assert line["message"] == "the champion stays as it is: 100 % {wrong}"
+    assert (line["role"], line["outcome"], line["error.message"]) == ("champion", "rejected", "100 % {wrong}")
 
 
 def test_fields_become_keys(stream: io.StringIO):
     """Numbers stay numbers, structures stay structures."""
-    log.info("request", extra=fields_of({"http.route": "/predict", "status": 200, "ids": [1, "a"], "none": None}))
+    tell(EVENT, {"http.route": "/predict", "status": 200, "ids": [1, "a"], "none": None})
     (line,) = lines(stream)
     told = {name: line[name] for name in ("http.route", "status", "ids", "none")}
     assert told == {"http.route": "/predict", "status": 200, "ids": [1, "a"], "none": None}
@@ -109,8 +163,55 @@ def test_an_exception_is_part_of_its_line(stream: io.StringIO):
         log.exception("that went wrong")
     (line,) = lines(stream)
     assert (line["level"], line["message"]) == ("error", "that went wrong")
-    assert line["exception"].startswith("Traceback (most recent call last):\n")
-    assert line["exception"].endswith("ZeroDivisionError: what\nnow")
+    assert line["exception.type"] == "ZeroDivisionError"
+    assert line["exception.stacktrace"].startswith("Traceback (most recent call last):\n")
+    assert line["exception.stacktrace"].endswith("ZeroDivisionError: what\nnow")
+
+
+def failed_on(value: str) -> Exception:
+    """An error that quotes what it was given, behind another one that does."""
+    try:
+        try:
+            float(value)
+        except ValueError as error:
+            raise KeyError(value) from error
+    except KeyError as error:
+        return error
+
+
+def test_the_stack_of_a_failed_request_quotes_nothing(stream: io.StringIO):
+    """The server's line about it has frames and types, of the cause as well, and not what the errors say."""
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application\n", exc_info=failed_on("weight 71"))
+    tell(MODEL_CHECK_FAILED, {"role": "champion"}, failed_on("model 71"))
+    of_request, of_check = lines(stream)
+    assert (of_request["message"], of_request["exception.type"]) == ("Exception in ASGI application", "KeyError")
+    assert "float(value)" in of_request["exception.stacktrace"]
+    assert [line for line in of_request["exception.stacktrace"].splitlines() if not line.startswith(" ")] == [
+        "Traceback (most recent call last):",
+        "ValueError",
+        "",
+        "Traceback (most recent call last):",
+        "KeyError",
+    ]
+    assert "71" not in json.dumps(of_request)
+    assert "model 71" in of_check["exception.stacktrace"]
+
+
+@pytest.mark.parametrize("unit", ["x", "\x00", "😀", '"', "\udcff"])
+@pytest.mark.parametrize("length", [MAX_LINE - 300, MAX_LINE, 1_000_000])
+def test_a_line_is_bounded(stream: io.StringIO, unit: str, length: int):
+    """Whatever the message, an attribute or an error brings; what was left out is said, the line's end is kept."""
+    try:
+        raise ZeroDivisionError(unit * length + "the end")
+    except ZeroDivisionError as error:
+        tell(EVENT, {"text": unit * length, "list": [unit * length], "number": 5}, error)
+    log.info("%s the end", unit * length)
+    told, foreign = lines(stream)
+    assert max(len(line.encode()) for line in stream.getvalue().split("\n")) < MAX_LINE
+    assert (told["number"], told["event"]) == (5, "calsvc.test")
+    assert "characters left out" in told["text"]
+    assert told["exception.stacktrace"].endswith("the end")
+    assert foreign["message"].endswith("the end")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +220,9 @@ def test_an_exception_is_part_of_its_line(stream: io.StringIO):
 def test_a_message_stays_in_its_line(stream: io.StringIO, text: str):
     """Whatever characters somebody smuggles in, it is one line of printable text and reads back as it was."""
     log.info("%s", text)
-    log.info("next", extra=fields_of({"text": text}))
+    tell(EVENT, {"text": text})
     told = lines(stream)
-    assert [line["message"] for line in told] == [text, "next"]
+    assert [line["message"] for line in told] == [text.strip(), "message"]
     assert told[1]["text"] == text
     assert "\x1b" not in stream.getvalue()
 
@@ -169,7 +270,7 @@ def test_a_message_that_is_no_unicode_costs_no_line():
 def test_every_record_is_one_object(message: str, fields: dict[str, Any]):
     """Of any text and any fields."""
     line = line_of(message.replace("%", ""), **{f"_{name}": value for name, value in fields.items()})
-    assert {"timestamp", "level", "logger", "message", *(f"_{name}" for name in fields)} == set(line)
+    assert {"timestamp", "level", "event", "message", *(f"_{name}" for name in fields)} == set(line)
 
 
 def test_a_line_that_cannot_be_made_stops_nobody(capsys: pytest.CaptureFixture[str]):
@@ -270,7 +371,7 @@ def test_a_handler_flushes_what_it_holds_when_logging_ends():
     stream = io.StringIO()
     handler = HeldLines(stream)
     handler.setFormatter(JsonLines())
-    handler.handle(logging.makeLogRecord({"msg": "the last words", "levelno": logging.INFO}))
+    handler.handle(logging.makeLogRecord({"name": "a", "msg": "the last words", "levelno": logging.INFO}))
     logging.shutdown([lambda: handler])  # type: ignore[list-item]
     assert json.loads(stream.getvalue())["message"] == "the last words"
 
@@ -278,25 +379,23 @@ def test_a_handler_flushes_what_it_holds_when_logging_ends():
 # --- terminal, and the process ----------------------------------------------------------------------------------------
 
 
-def at_a_terminal(level: int, **fields: Any) -> str:
+def at_a_terminal(level: Any, **fields: Any) -> str:
     """What a person sees of one line."""
     stream = Terminal()
     configure_logs(stream)
-    log.log(level, "message", extra=fields_of(fields))
+    tell(EVENT._replace(level=level), fields)
     return stream.getvalue()
 
 
 def test_a_person_sees_plain_lines_at_once():
     """Time, message and fields; no JSON and no colour."""
-    time_of_day, _, rest = at_a_terminal(logging.INFO, status=200, route="/predict").partition(" ")
+    time_of_day, _, rest = at_a_terminal("info", status=200, route="/predict").partition(" ")
     assert len(time_of_day.split(":")) == 3
     assert rest == "message status=200 route=/predict\n"
 
 
-@pytest.mark.parametrize(
-    ("level", "colour"), [(logging.WARNING, "33"), (logging.ERROR, "31"), (logging.CRITICAL, "31;1")]
-)
-def test_what_is_bad_has_a_colour(level: int, colour: str):
+@pytest.mark.parametrize(("level", "colour"), [("warning", "33"), ("error", "31")])
+def test_what_is_bad_has_a_colour(level: str, colour: str):
     """From its first to its last character."""
     text = at_a_terminal(level, status=500)
     assert text.startswith(f"\x1b[{colour}m")
@@ -304,17 +403,46 @@ def test_what_is_bad_has_a_colour(level: int, colour: str):
 
 
 def test_a_terminal_shows_the_traceback():
-    """On lines of its own, below the message."""
+    """On lines of its own, below the message and indented: none of them can pass for a line of the log."""
     stream = Terminal()
     configure_logs(stream)
     try:
-        raise ZeroDivisionError("now")
-    except ZeroDivisionError:
-        log.exception("message", extra=fields_of({"status": 500}))
+        raise ZeroDivisionError("now\n12:00:00 all is well\x1b[2K")
+    except ZeroDivisionError as error:
+        tell(EVENT, {"status": 500}, error)
     first, *rest = stream.getvalue().splitlines()
     assert first.endswith("message status=500")
-    assert rest[0] == "Traceback (most recent call last):"
-    assert "ZeroDivisionError: now" in rest[-1]
+    assert rest[0] == "  Traceback (most recent call last):"
+    assert rest[-2:] == ["  ZeroDivisionError: now", "  12:00:00 all is well\\x1b[2K"]
+    assert all(line.startswith("  ") for line in rest)
+
+
+def test_what_the_message_says_is_not_said_twice():
+    """Attributes that stand in the message do not follow it."""
+    stream = Terminal()
+    configure_logs(stream)
+    tell(MODEL_KEPT, {"role": "champion", "outcome": "rejected", "error.message": "no"})
+    assert stream.getvalue().endswith(" the champion stays as it is: no outcome=rejected\x1b[0m\n")
+
+
+def test_a_line_on_a_terminal_is_bounded():
+    """As long as one in JSON, and a little for time and colour."""
+    assert len(at_a_terminal("error", text="x" * 1_000_000)) < MAX_LINE + 100
+
+
+@pytest.mark.parametrize(
+    "text", ["two\nlines", "\r\x1b[2K12:00:00 all is well", "\x00\x7f\x9b31m", "\u2028\u202e\u200b"]
+)
+def test_nobody_makes_up_a_line_or_moves_the_cursor(text: str):
+    """What is not printable is escaped on a terminal, in the message and beside it; the rest stays readable."""
+    stream = Terminal()
+    configure_logs(stream)
+    log.info("ü %s", text)
+    shown = stream.getvalue()
+    assert shown.endswith("\n")
+    assert shown[:-1].isprintable()
+    assert "ü " in shown
+    assert ascii(text)[1:-1].replace("\\\\", "\\") in shown
 
 
 def test_configuring_replaces_what_was_there(stream: io.StringIO):

@@ -1,187 +1,39 @@
-"""OTLP as JSON: the content of the protobuf form, and what becomes of it between here and a collector."""
+"""Spans on their way to a collector: what arrives, what is repeated, what is dropped and counted."""
 
 import json
 import logging
-import math
 import socket
 import threading
 import time
-from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-from google.protobuf.json_format import Parse
-from hypothesis import given
-from hypothesis import strategies as st
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from observability import otlp
-from observability.otlp import OtlpJsonExporter, encode
+from observability.otlp import OtlpJsonExporter, seconds_of
+from observability.otlp_json import encode
 from observability.sampling import Collector
 from observability.telemetry import Telemetry
-from observability.tracing import HttpRequest, RequestSpans
+from observability.tracing import HttpRequest
 
-RESOURCE = Resource({"service.name": "calsvc", "answer": 42, "tags": ("a", "b"), "share": 0.5, "live": True})
-SCOPE = InstrumentationScope("calsvc")
-OWN = SpanContext(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7, is_remote=False, trace_flags=TraceFlags(1))
-REMOTE = SpanContext(0x0A, 0x0B, is_remote=True, trace_flags=TraceFlags(1))
-REMOTENESS = 0x300
-"""The bits of a span's flags that OpenTelemetry's own encoder fills; ours adds the caller's below them."""
 PATIENCE = 10.0
 """Seconds that anything may take here before it counts as hanging."""
+OWN = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
 PREDICTED = HttpRequest("POST", "http", "/predict", "/predict", 200)
 
 
-def span(**changes: Any) -> ReadableSpan:
+def span() -> ReadableSpan:
     """A span with as little in it as there can be."""
-    plain = {"context": OWN, "resource": RESOURCE, "instrumentation_scope": SCOPE, "start_time": 1, "end_time": 2}
-    return ReadableSpan(**{"name": "POST /predict", **plain, **changes})
-
-
-def as_protobuf_json(value: Any, key: str = "") -> Any:
-    """OTLP's JSON writes ids in hexadecimal where protobuf's own has base64; else they are the same."""
-    if isinstance(value, dict):
-        return {name: as_protobuf_json(each, name) for name, each in value.items()}
-    if isinstance(value, list):
-        return [as_protobuf_json(each) for each in value]
-    if key in {"traceId", "spanId", "parentSpanId"}:
-        return b64encode(bytes.fromhex(value)).decode()
-    return value
-
-
-def ours(spans: Sequence[ReadableSpan]) -> bytes:
-    """Our JSON as a protobuf message, spelled as OpenTelemetry's encoder spells it."""
-    message = Parse(json.dumps(as_protobuf_json(json.loads(encode(spans)))), ExportTraceServiceRequest())
-    for each in message.resource_spans[0].scope_spans[0].spans:
-        each.flags &= REMOTENESS
-        each.status.SetInParent()  # no status is the status "unset"
-        for link in each.links:
-            link.flags &= REMOTENESS
-    return message.SerializeToString(deterministic=True)
-
-
-def theirs(spans: Sequence[ReadableSpan]) -> bytes:
-    """The message that opentelemetry-exporter-otlp-proto-http would send."""
-    return encode_spans(spans).SerializeToString(deterministic=True)
-
-
-# --- content ----------------------------------------------------------------------------------------------------------
-
-INT64 = st.integers(-(2**63), 2**63 - 1)
-FLOATS = st.floats(allow_nan=False) | st.just(math.nan)  # of all that are not a number, one
-SCALARS = st.one_of(st.text(), st.booleans(), INT64, FLOATS, st.binary(), st.none())
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.lists(inner, max_size=3).map(tuple),
-        st.dictionaries(st.text(), inner, max_size=3),
-    ),
-    max_leaves=6,
-)
-ATTRIBUTES = st.dictionaries(st.text(min_size=1), VALUES, max_size=5)
-NANOSECONDS = st.integers(0, 2**63 - 1)
-STATES = st.sampled_from([None, TraceState(), TraceState([("congo", "t61rcWkgMzE"), ("rojo", "00f0")])])
-CONTEXTS = st.builds(
-    SpanContext, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans(), st.just(TraceFlags(1)), STATES
-)
-STATUSES = st.one_of(
-    st.sampled_from([Status(), Status(StatusCode.OK), Status(StatusCode.ERROR)]),
-    st.text().map(lambda text: Status(StatusCode.ERROR, text)),
-)
-SPANS = st.builds(
-    span,
-    name=st.text(),
-    context=CONTEXTS,
-    parent=st.none() | CONTEXTS,
-    attributes=ATTRIBUTES,
-    events=st.lists(st.builds(Event, st.text(), ATTRIBUTES, NANOSECONDS), max_size=2),
-    links=st.lists(st.builds(Link, CONTEXTS, ATTRIBUTES), max_size=2),
-    kind=st.sampled_from(SpanKind),
-    status=STATUSES,
-    start_time=NANOSECONDS,
-    end_time=NANOSECONDS,
-)
-
-
-@given(st.lists(SPANS, min_size=1, max_size=4))
-def test_the_content_is_that_of_the_protobuf_form(spans: list[ReadableSpan]):
-    """Names, ids, times, attributes of every type, events, links, status, parents and flags."""
-    assert ours(spans) == theirs(spans)
-
-
-def test_spans_of_an_sdk_have_the_same_content_too():
-    """Made by a real tracer, with whatever it puts into them."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracer = provider.get_tracer("calsvc")
-    with tracer.start_as_current_span(
-        "outer", kind=SpanKind.SERVER, links=[Link(REMOTE, {"why": "feedback"})]
-    ) as outer:
-        outer.set_attribute("numbers", [1, 2, 3])
-        outer.add_event("half way", {"share": 0.5})
-        with pytest.raises(ZeroDivisionError), tracer.start_as_current_span("inner"):
-            raise ZeroDivisionError
-    provider.shutdown()
-    spans = exporter.get_finished_spans()
-    assert [each.name for each in spans] == ["inner", "outer"]
-    assert ours(spans) == theirs(spans)
-
-
-def test_our_own_spans_have_the_same_content_too():
-    """A request's, with a caller and a link."""
-    exporter = InMemorySpanExporter()
-    spans = RequestSpans(SimpleSpanProcessor(exporter), RESOURCE, "calsvc")
-    caller = [(b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), (b"tracestate", b"a=1")]
-    for headers, status in (([], 200), (caller, 503), (caller, 404)):
-        begun = spans.begin(headers)
-        begun.linked = (1, 2)
-        begun.end()
-        spans.export(begun, PREDICTED._replace(status=status))
-    assert ours(exporter.get_finished_spans()) == theirs(exporter.get_finished_spans())
-
-
-def test_the_flags_say_that_a_span_was_sampled():
-    """W3C's flags in the low byte, as OTLP wants them, beside whether the parent is another process's."""
-    (sent,) = json.loads(encode([span(parent=REMOTE)]))["resourceSpans"][0]["scopeSpans"][0]["spans"]
-    assert sent["flags"] == 0x301
-
-
-def values(**attributes: Any) -> list[Any]:
-    """How attributes of a span are written."""
-    (sent,) = json.loads(encode([span(attributes=attributes)]))["resourceSpans"][0]["scopeSpans"][0]["spans"]
-    return [each["value"] for each in sent["attributes"]]
-
-
-def test_equal_values_of_different_types_stay_different():
-    """1, 1.0 and True are one key of a cache, and three values."""
-    assert [values(a=value) for value in (1, True, 1.0, 1)] == [
-        [{"intValue": "1"}],
-        [{"boolValue": True}],
-        [{"doubleValue": 1.0}],
-        [{"intValue": "1"}],
-    ]
-
-
-@pytest.mark.parametrize(
-    ("value", "written"), [(math.nan, "NaN"), (-math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")]
-)
-def test_a_number_that_json_lacks_is_spelled_as_protobuf_does(value: float, written: str):
-    """A bare NaN would be no JSON, and null no value."""
-    assert values(a=value) == [{"doubleValue": written}]
-
-
-# --- delivery ---------------------------------------------------------------------------------------------------------
+    return ReadableSpan("POST /predict", OWN, resource=Resource({}), start_time=1, end_time=2)
 
 
 class Posted(NamedTuple):
@@ -190,6 +42,7 @@ class Posted(NamedTuple):
     path: str
     headers: Mapping[str, str]
     body: bytes
+    at: float
 
 
 class LocalCollector(ThreadingHTTPServer):
@@ -200,6 +53,9 @@ class LocalCollector(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answering)
         self.answers: list[int] = []
+        self.body = b"{}"
+        self.retry_after = ""
+        """Of every answer that is not 200."""
         self.posted: list[Posted] = []
 
     @property
@@ -217,11 +73,14 @@ class Answering(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Take a batch."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.posted.append(Posted(self.path, dict(self.headers), body))
-        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
-        self.send_header("Content-Length", "2")
+        self.server.posted.append(Posted(self.path, dict(self.headers), body, time.monotonic()))
+        status = self.server.answers.pop(0) if self.server.answers else 200
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        if status != 200 and self.server.retry_after:
+            self.send_header("Retry-After", self.server.retry_after)
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(self.server.body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Say nothing."""
@@ -345,6 +204,147 @@ def test_a_collector_that_is_always_busy_is_given_up(collector: LocalCollector):
     assert time.monotonic() - began < PATIENCE / 2
     exporter.shutdown()
     assert 1 < len(collector.posted) < 20
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_collector_that_names_a_time_is_left_alone_until_then(collector: LocalCollector, status: int):
+    """A second, where the first repetition would come after a hundredth of one."""
+    collector.answers, collector.retry_after = [status], "1"
+    exporter = OtlpJsonExporter(Collector(collector.url, {}, timeout=PATIENCE))
+    assert exporter.export([span()]) is SpanExportResult.SUCCESS
+    exporter.shutdown()
+    first, second = collector.posted
+    assert second.at - first.at >= 1
+
+
+def test_a_collector_that_names_a_time_beyond_a_batch_s_own_is_not_asked_in_between(
+    collector: LocalCollector, caplog: pytest.LogCaptureFixture
+):
+    """Neither for that batch nor for those behind it, all of which are dropped and counted."""
+    collector.answers, collector.retry_after = [503] * 3, "3600"
+    exporter = OtlpJsonExporter(Collector(collector.url, {}, timeout=1))
+    for _ in range(3):
+        assert exporter.export([span(), span()]) is SpanExportResult.FAILURE
+    exporter.shutdown()
+    assert (len(collector.posted), exporter.dropped) == (1, 6)
+    assert warnings(caplog) == [f"spans are being dropped: {collector.url} answers 503"]
+
+
+def test_no_collector_can_ask_for_silence_for_good(collector: LocalCollector, monkeypatch: pytest.MonkeyPatch):
+    """After the longest wait it is asked again, whatever it said."""
+    monkeypatch.setattr(otlp, "LONGEST_WAIT", 0.01)
+    collector.answers, collector.retry_after = [503], "999999999999"
+    exporter = OtlpJsonExporter(Collector(collector.url, {}, timeout=PATIENCE))
+    assert exporter.export([span()]) is SpanExportResult.SUCCESS
+    exporter.shutdown()
+    assert len(collector.posted) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("", 0), ("0", 0), ("120", 120), ("-5", 0), ("1.5", 0), ("soon", 0), ("\u0663", 0)),
+        *(("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Wed, 21 Oct 2015 07:28:00", 0), ("Wed, 99 Oct 2015 07:28:00 GMT", 0)),
+    ],
+)
+def test_a_time_is_seconds_or_a_date(text: str, seconds: float):
+    """What is neither, or over, is no time to wait."""
+    assert seconds_of(text) == seconds
+
+
+def test_a_date_is_that_far_away():
+    """In an hour, give or take what is rounded."""
+    assert 3590 < seconds_of(format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)) <= 3600
+
+
+@pytest.mark.parametrize(
+    ("body", "lost"),
+    [
+        *((b'{"partialSuccess":{"rejectedSpans":"3","errorMessage":"too old"}}', 3),),
+        *((b'{"partialSuccess":{"rejectedSpans":2,"errorMessage":"too old"}}', 2),),
+        *((b'{"partialSuccess":{"rejectedSpans":"99","errorMessage":"too old"}}', 5),),
+    ],
+)
+def test_spans_that_a_collector_rejects_are_counted(
+    collector: LocalCollector, body: bytes, lost: int, caplog: pytest.LogCaptureFixture
+):
+    """It takes the batch, but not all of it: not sent again, said once with its reason, until all are taken again."""
+    collector.body = body
+    exporter = OtlpJsonExporter(Collector(collector.url, {}))
+    for _ in range(2):
+        assert exporter.export([span()] * 5) is SpanExportResult.FAILURE
+    collector.body = b"{}"
+    assert exporter.export([span()] * 5) is SpanExportResult.SUCCESS
+    exporter.shutdown()
+    assert (len(collector.posted), exporter.dropped) == (3, 2 * lost)
+    assert warnings(caplog) == [f"spans are being dropped: {collector.url} rejects {lost} of 5: too old"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"OK", b"[]", b"\xff", b"null", b'{"partialSuccess":null}', b'{"partialSuccess":{}}', b'{"more":1}'),
+        *(b'{"partialSuccess":{"rejectedSpans":"0","errorMessage":null}}', b'{"partialSuccess":{"rejectedSpans":-1}}'),
+        b'{"partialSuccess":{"rejectedSpans":"many"}}',
+    ],
+)
+def test_whatever_else_a_collector_says_it_has_taken_all(
+    collector: LocalCollector, body: bytes, caplog: pytest.LogCaptureFixture
+):
+    """200 means that, and nothing in the answer can break the next batch."""
+    collector.body = body
+    exporter = OtlpJsonExporter(Collector(collector.url, {}))
+    assert [exporter.export([span()]) for _ in range(2)] == [SpanExportResult.SUCCESS] * 2
+    exporter.shutdown()
+    assert (exporter.dropped, warnings(caplog)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"]
+)
+def test_a_collector_that_trickles_is_given_up(begin: bytes):
+    """A byte at a time, of the head or of the body, each well within any patience with a single one."""
+    over = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.sendall(begin)
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        stop = threading.Timer(2 * PATIENCE, over.set)  # where it is not given up
+        stop.start()
+        exporter = OtlpJsonExporter(Collector(f"http://127.0.0.1:{server.getsockname()[1]}/", {}, timeout=0.5))
+        began = time.monotonic()
+        assert exporter.export([span()]) is SpanExportResult.FAILURE
+        assert time.monotonic() - began < PATIENCE
+        stop.cancel()
+        over.set()
+        thread.join(PATIENCE)
+        exporter.shutdown()
+    assert exporter.dropped == 1
+
+
+def test_of_an_endless_answer_only_the_beginning_is_read(collector: LocalCollector):
+    """It has been taken: that is all there is to know."""
+    collector.body = b" " * (10 * otlp.LONGEST_ANSWER)
+    exporter = OtlpJsonExporter(Collector(collector.url, {}))
+    assert exporter.export([span()]) is SpanExportResult.SUCCESS
+    exporter.shutdown()
+
+
+def test_a_password_is_not_in_the_log(collector: LocalCollector, caplog: pytest.LogCaptureFixture):
+    """An address may hold one."""
+    collector.answers = [400]
+    address = collector.url.replace("http://", "http://user:secret@") + "?token=secret"
+    exporter = OtlpJsonExporter(Collector(address, {}))
+    exporter.export([span()])
+    exporter.shutdown()
+    assert warnings(caplog) == [f"spans are being dropped: {collector.url} answers 400"]
 
 
 def test_a_collector_that_breaks_the_connection_is_asked_again():

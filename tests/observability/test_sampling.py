@@ -1,5 +1,6 @@
 """Sampling: the draw is the one that OpenTelemetry's own samplers would make of the same headers."""
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -20,8 +21,8 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanContext, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from observability.callers import caller_of
 from observability.sampling import Sampling, is_drawn
-from observability.tracing import caller_of
 
 TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = b"00f067aa0ba902b7"
@@ -157,6 +158,43 @@ def test_a_tracestate_in_two_headers_is_one():
     assert caller.trace_state.to_header() == "a=1,b=2,c=3"
 
 
+def members(count: int, **odd: str) -> str:
+    """A tracestate of that many vendors."""
+    return ",".join(f"{key}={value}" for key, value in {**{f"v{each}": "x" for each in range(count)}, **odd}.items())
+
+
+STATES = {
+    "one": "congo=t61rcWkgMzE",
+    "a tenant": "fw529a3039@dt=FfvSwK",
+    "spaces and empty members": " a=1 ,, \tb=2 ,",
+    "a value with a space within": "a=1 2",
+    "an equals sign in a value": "a=1=2",
+    "no value": "a=",
+    "no key": "=1",
+    "words": "yes please",
+    "upper case": "Congo=1",
+    "a byte above ASCII": "a=\xe9",
+    "a key twice": "a=1,a=2",
+    "as many as allowed": members(32),
+    "one too many": members(33),
+    "a long value": members(1, big="x" * 256),
+    "too long a value": members(1, big="x" * 257),
+    "too long a key": "k" * 257 + "=1",
+    "as long as it may be": ",".join(f"v{each}={'x' * 250}" for each in range(32)),
+    "too long": " " * 9000,
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_an_odd_tracestate_is_taken_as_opentelemetry_takes_it(case: str, caplog: pytest.LogCaptureFixture):
+    """What it does not understand is dropped and the caller stays; a client cannot fill the log with that."""
+    headers = [(b"traceparent", VALID), (b"tracestate", STATES[case].encode("latin-1"))]
+    caller = caller_of(headers)
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert caller == sent(headers)
+    assert told == []
+
+
 @pytest.mark.parametrize("headers", [[], [(b"host", b"x")], [(b"traceparent", b"nonsense")]])
 @pytest.mark.parametrize("parent_based", [True, False])
 @pytest.mark.usefixtures("chance")
@@ -180,6 +218,16 @@ def test_no_header_makes_it_fail(headers: list[tuple[bytes, bytes]], parent_base
     """Whatever bytes a client sends, there is a decision."""
     assert is_drawn(Sampling(parent_based, ratio), headers) in {True, False}
     caller_of(headers)
+
+
+PARTS = st.sampled_from(["a", "b@c", "=", ",", " ", "\t", "1", "Z", "\xe9", "a=1", ",b=2", "_", "*", "@"])
+
+
+@given(st.lists(st.lists(PARTS, max_size=12).map("".join), min_size=1, max_size=3))
+def test_every_tracestate_is_understood_by_both_or_by_none(states: list[str]):
+    """Whatever is put together of what one is made of, in as many headers as anybody likes."""
+    headers = [(b"traceparent", VALID), *((b"tracestate", state.encode("latin-1")) for state in states)]
+    assert caller_of(headers) == sent(headers)
 
 
 @given(

@@ -19,7 +19,8 @@ from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
 from calsvc.service import create_service
 from calsvc.settings import Settings
-from observability import tracing
+from observability import signals, tracing
+from observability.signals import SCORE
 from observability.telemetry import SCOPE, Telemetry
 from observability.tracing import HttpRequest, RequestSpan, RequestSpans, attributes_of, current_ids
 from tests.clock import Clock
@@ -138,6 +139,18 @@ REQUESTS: dict[str, tuple[HttpRequest, str, Mapping[str, Any]]] = {
             "error.type": "500",
         },
     ),
+    "an answer that broke off": (
+        HttpRequest("GET", "http", "/info", "/info", 200, "OSError"),
+        "GET /info",
+        {
+            "http.request.method": "GET",
+            "url.scheme": "http",
+            "url.path": "/info",
+            "http.route": "/info",
+            "http.response.status_code": 200,
+            "error.type": "OSError",
+        },
+    ),
     "an unknown method": (
         HttpRequest("BREW", "http", "/predict", "/predict", 405),
         "HTTP /predict",
@@ -234,6 +247,71 @@ def test_the_processor_of_production_takes_them(exporter: InMemorySpanExporter):
     assert seen == [200, 201, 202, 203, 204]
 
 
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def with_a_step(spans: RequestSpans, work: Callable[[], object], *expected: type[Exception]) -> RequestSpan:
+    """A request that took one step, and has been exported."""
+    span = spans.begin(headers(traceparent=CALLER, tracestate=STATE))
+    try:
+        with span.step(SCORE, {"engine": "onnx"}, *expected):
+            work()
+    except ZeroDivisionError:
+        pass
+    span.end()
+    spans.export(span, PREDICTED)
+    return span
+
+
+def test_a_step_is_a_child_of_its_request(spans: RequestSpans, exporter: InMemorySpanExporter):
+    """In its trace, within its time, under the declared name; and it leaves first, for it has ended first."""
+    with_a_step(spans, lambda: None)
+    step, request = exporter.get_finished_spans()
+    assert step.parent is not None
+    assert (step.name, step.kind, request.name) == ("score", SpanKind.INTERNAL, "POST /predict")
+    assert step.context.trace_id == request.context.trace_id == TRACE_ID
+    assert step.parent.span_id == request.context.span_id
+    assert not step.parent.is_remote
+    assert step.context.trace_state.to_header() == STATE
+    assert len({step.context.span_id, request.context.span_id, SPAN_ID}) == 3
+    assert (dict(step.attributes or {}), step.status.status_code) == ({"engine": "onnx"}, StatusCode.UNSET)
+    assert step.start_time is not None
+    assert step.end_time is not None
+    assert request.start_time is not None
+    assert request.end_time is not None
+    assert request.start_time <= step.start_time <= step.end_time <= request.end_time
+
+
+def test_a_step_that_raises_is_an_error(spans: RequestSpans, exporter: InMemorySpanExporter):
+    """Named after what was raised, which goes on its way."""
+    with_a_step(spans, lambda: 1 / 0)
+    step, request = exporter.get_finished_spans()
+    assert dict(step.attributes or {}) == {"engine": "onnx", "error.type": "ZeroDivisionError"}
+    assert (step.status.status_code, request.status.status_code) == (StatusCode.ERROR, StatusCode.UNSET)
+
+
+def test_what_was_expected_is_no_error(spans: RequestSpans, exporter: InMemorySpanExporter):
+    """An id that nobody knows is an outcome."""
+    with_a_step(spans, lambda: 1 / 0, ArithmeticError)
+    step, _ = exporter.get_finished_spans()
+    assert (dict(step.attributes or {}), step.status.status_code) == ({"engine": "onnx"}, StatusCode.UNSET)
+
+
+def test_a_span_of_the_past_began_when_its_request_did(spans: RequestSpans, exporter: InMemorySpanExporter):
+    """Its end is now."""
+    before = time.time_ns()
+    span = spans.begin(headers(traceparent=CALLER), 10**9)
+    span.end()
+    spans.export(span, PREDICTED)
+    past = only(exporter)
+    assert past.start_time is not None
+    assert past.end_time is not None
+    assert before - 10**9 <= past.start_time
+    assert past.end_time - past.start_time >= 10**9
+    assert past.context.trace_id == TRACE_ID
+    assert current_ids() == {}
+
+
 # --- the current span -------------------------------------------------------------------------------------------------
 
 
@@ -289,7 +367,12 @@ def test_requests_at_the_same_time_do_not_see_each_other(spans: RequestSpans):
 
 
 def spans_of(bundle: Path, ask: Callable[[TestClient], object], **settings: Any) -> list[ReadableSpan]:
-    """What a real application has exported when it has answered and gone."""
+    """The spans of requests that a real application has exported when it has answered and gone."""
+    return [span for span in all_spans_of(bundle, ask, **settings) if span.kind is SpanKind.SERVER]
+
+
+def all_spans_of(bundle: Path, ask: Callable[[TestClient], object], **settings: Any) -> list[ReadableSpan]:
+    """The same with the steps of the requests."""
     exporter = InMemorySpanExporter()
     telemetry = Telemetry({"service.name": "test"})
     telemetry.request_spans = RequestSpans(SimpleSpanProcessor(exporter), RESOURCE, SCOPE)
@@ -347,6 +430,41 @@ def test_a_prediction_that_was_not_drawn_is_linked_to_by_nobody(bundle: Path):
 
     (learned,) = spans_of(bundle, ask, sampler="parentbased_always_off")
     assert (learned.name, learned.links) == ("POST /feedback", ())
+
+
+def test_scoring_and_joining_are_steps(bundle: Path):
+    """Below their requests: which model answered, and what became of each truth; none of it is an error."""
+
+    def ask(client: TestClient) -> None:
+        predict(client)
+        for record_id, kcal in ((1, 100.0), (1, 100.0), (1, 7.0), (2, 7.0)):
+            client.post("/feedback", json={"id": record_id, "Calories": kcal})
+
+    told = all_spans_of(bundle, ask, sampler="always_on")
+    steps, requests = told[::2], told[1::2]
+    assert [step.name for step in steps] == ["score", *["join"] * 4]
+    assert [step.parent.span_id for step in steps if step.parent] == [span.context.span_id for span in requests]
+    scored, *joined = [dict(step.attributes or {}) for step in steps]
+    assert (set(scored), scored["engine"]) == ({"model_version", "engine"}, "onnx")
+    assert [each["outcome"] for each in joined] == ["matched", "duplicate", "conflict", "unknown"]
+    assert {step.status.status_code for step in steps} == {StatusCode.UNSET}
+
+
+def test_what_is_emitted_is_declared(bundle: Path):
+    """Every span's kind and attributes are those of its declaration, and none is missing."""
+
+    def ask(client: TestClient) -> None:
+        predict(client)
+        client.post("/feedback", json={"id": 1, "Calories": 100.0})
+        client.request("BREW", "/no/such")
+
+    declared = {SpanKind.SERVER: signals.REQUEST, "score": signals.SCORE, "join": signals.JOIN}
+    told = all_spans_of(bundle, ask, sampler="always_on")
+    assert len(told) == 5
+    for span in told:
+        attributes = declared[span.kind if span.kind is SpanKind.SERVER else span.name].attributes
+        always = {name for name in attributes if not name.startswith("?")}
+        assert always <= set(span.attributes or {}) <= {name.removeprefix("?") for name in attributes}
 
 
 def test_a_caller_decides_for_the_service(bundle: Path):

@@ -16,6 +16,10 @@ ROOT = HERE.parents[1]
 RULES = sorted((ROOT / "observability" / "rules").glob("*.yml"))
 UNIT_TESTS = sorted(HERE.glob("*.yml"))
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+STACK = ROOT / "observability" / "stack"
+CONFIG = yaml.safe_load((STACK / "prometheus.yaml").read_text(encoding="utf-8"))
+SLOWEST_SCRAPE = 15
+"""Seconds: what the rules are made for."""
 SEVERITIES = {"page", "ticket"}
 
 
@@ -45,6 +49,22 @@ def test_prometheus_accepts_the_rules(file: Path):
     """Syntax, templates, and no rule twice."""
     checked = promtool("check", "rules", file)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_prometheus_accepts_the_configuration():
+    """The rules that it names, and the targets of one PC, are there; each job reads a file of its own name."""
+    checked = promtool("check", "config", STACK / "prometheus.yaml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"{len(RULES)} rule files found" in checked.stdout
+    jobs = {job["job_name"]: job["file_sd_configs"] for job in CONFIG["scrape_configs"]}
+    assert jobs == {file.stem: [{"files": [f"targets/{file.name}"]}] for file in (STACK / "targets").iterdir()}
+    assert {"calsvc", "streamsim"} <= set(jobs)
+
+
+def test_rules_are_evaluated_and_targets_scraped_as_often_as_the_windows_need():
+    """Four times at least in the shortest of them."""
+    paces = (CONFIG["global"]["scrape_interval"], CONFIG["global"]["evaluation_interval"])
+    assert max(int(pace.removesuffix("s")) for pace in paces) <= SLOWEST_SCRAPE
 
 
 @pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.name)
@@ -118,4 +138,4 @@ def test_no_window_is_shorter_than_four_scrapes():
     """Of 15 s each: one missed scrape must not make a hole."""
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     windows = [window for rule in rules() for window in re.findall(r"\[(\d+)([smhd])\]", rule["expr"])]
-    assert min(int(number) * seconds[unit] for number, unit in windows) >= 4 * 15
+    assert min(int(number) * seconds[unit] for number, unit in windows) >= 4 * SLOWEST_SCRAPE

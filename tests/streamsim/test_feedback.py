@@ -32,8 +32,10 @@ def test_the_packed_heap_is_a_heap_of_pairs(items: list[tuple[int, int]], now: i
         heapq.heappush(naive, (due_ms, row))
     while naive and naive[0][0] <= now:
         assert heap.next_due_ms() == naive[0][0]
+        assert heap.due(now) == sum(due_ms <= now for due_ms, _ in naive)
         assert heap.pop_due(now) == heapq.heappop(naive)[1]
     assert heap.pop_due(now) is None
+    assert heap.due(now) == 0
     assert len(heap) == len(naive)
     assert heap.next_due_ms() == (naive[0][0] if naive else None)
 
@@ -144,6 +146,8 @@ async def test_a_truth_that_fails_stays_owed_and_is_tried_again(desk: Desk):
         while not desk.tally.retries:
             await anyio.lowlevel.checkpoint()
         assert desk.journal.get(desk.rows[0]).attempts == 1
+        await anyio.wait_all_tasks_blocked()
+        assert scheduler.deliveries() == (1, 0)  # due, although it waits to be tried again
         desk.monotonic.now += 0.5
         scheduler.owe(desk.rows[1], 0.0)
         await desk.service.until(lambda: len(desk.service.truths) == 2)
@@ -168,4 +172,5 @@ async def test_at_most_64_truths_are_under_way(desk: Desk):
         with anyio.fail_after(10):
             await hold.wait()
         await anyio.wait_all_tasks_blocked()
+        assert scheduler.deliveries() == (200, 64)
     assert desk.service.requests["feedback"] == 64

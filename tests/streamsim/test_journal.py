@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from streamsim.journal import Owed, open_journal
 
 WRITE_AND_DIE = """
 import os, signal, sys
+from contextlib import closing
 from pathlib import Path
 from streamsim.journal import open_journal
 with open_journal(Path(sys.argv[1])) as journal:
@@ -78,11 +80,27 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: bytes | N
     assert content is None or path.read_bytes() == content
 
 
+def test_the_journal_of_an_earlier_version_is_taken_over(tmp_path: Path):
+    """What an earlier version owed is owed still; that version did not know spans."""
+    path = tmp_path / "owed.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TABLE owed (row INTEGER PRIMARY KEY, id_json TEXT NOT NULL, truth REAL NOT NULL, predicted REAL,"
+            " at REAL NOT NULL, due REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0) STRICT"
+        )
+        connection.execute("INSERT INTO owed VALUES (7, '\"a\"', 5.0, 6.0, 1.0, 2.0, 3)")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    for _ in range(2):
+        with open_journal(path) as journal:
+            assert list(journal) == [Owed(7, '"a"', 5.0, 6.0, 1.0, 2.0, 3)]
+
+
 def test_another_format_is_refused(tmp_path: Path):
     """A later version's journal is not touched."""
     path = tmp_path / "owed.db"
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     with pytest.raises(JournalError, match="not a journal of this version"), open_journal(path):
         pass

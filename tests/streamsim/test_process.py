@@ -1,6 +1,7 @@
 """The command as a person and a script use it: exit codes, Ctrl-C, kill -9 and what is sent afterwards."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -25,7 +26,8 @@ ENDLESS = ("--rps", "100", "--on", "1", "--off", "0")
 async def simulator(folder: Path, *arguments: str) -> AsyncIterator[Process]:
     """Run `python -m streamsim` in a folder, and leave nothing behind."""
     command = [sys.executable, "-m", "streamsim", *arguments]
-    async with await anyio.open_process(command, cwd=folder) as process:
+    nowhere = {"OTEL_EXPORTER_PROMETHEUS_PORT": "0"}  # another test may have the usual port
+    async with await anyio.open_process(command, cwd=folder, env={**os.environ, **nowhere}) as process:
         try:
             yield process
         finally:

@@ -1,10 +1,13 @@
 """Where this code comes from and what it runs on."""
 
+import socket
 import subprocess
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 
 
 @cache
@@ -18,6 +21,21 @@ def git_sha() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.decode().strip()
+
+
+@cache
+def resource_of(service: str) -> Mapping[str, str]:
+    """Return what this process is, as OpenTelemetry's resource attributes: an instance of `service`.
+
+    The same for the whole life of the process, so that its spans and its log lines name the same instance.
+    """
+    told = {
+        "service.name": service,
+        "service.version": version("calsvc"),
+        "service.instance.id": f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+    }
+    sha = git_sha()
+    return MappingProxyType(told | {"vcs.ref.head.revision": sha} if sha else told)
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:

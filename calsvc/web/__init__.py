@@ -1,0 +1,1 @@
+"""The live page: one sampler, one encoded snapshot a second, any number of readers."""

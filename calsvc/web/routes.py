@@ -1,0 +1,147 @@
+"""The page's files and its event stream. Quiet: who watches is in no request metric and in no trace."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple, TypedDict
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from calsvc.errors import NotReady, Overloaded
+from calsvc.service import Service
+from calsvc.web.sampler import Feed, Sampler
+
+STATIC: Final = Path(__file__).parent / "static"
+MEDIA_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".LICENSE": "text/plain; charset=utf-8",
+}
+FILES: Final = {
+    "/": "index.html",
+    **{
+        f"/static/{name}": name
+        for name in (
+            *("page.css", "page.js", "charts.js", "format.js", "icon.svg"),
+            *("uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE"),
+        )
+    },
+}
+"""By path: what is served, and nothing else is."""
+EVENTS: Final = "/events"
+MAX_PAGES: Final = 200
+"""Streams at once: each holds a connection, of which a process has some thousand."""
+RETRY: Final = b"retry: 2000\n\n"
+"""Milliseconds after which a browser comes back when a stream has ended."""
+CONTENT_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class File(NamedTuple):
+    """One file, ready to be sent."""
+
+    content: bytes
+    headers: dict[str, str]
+
+
+class Page:
+    """What the page's routes work on. `files`: by path."""
+
+    def __init__(self, service: Service, wall: Callable[[], float]) -> None:
+        self.sampler = Sampler(service, wall)
+        self.admission = service.admission
+        self.files = {path: _load(STATIC / name) for path, name in FILES.items()}
+        self.open = 0
+
+
+class PageState(TypedDict):
+    """What the lifespan hands to the page's requests."""
+
+    page: Page
+
+
+async def file(request: Request[PageState]) -> Response:
+    """Send one of the page's files, or say that the browser has it already."""
+    found = request.state["page"].files[request.scope["path"]]
+    if found.headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=found.headers)
+    return Response(found.content, headers=found.headers)
+
+
+async def events(request: Request[PageState]) -> Response:
+    """Tell the last ten minutes, then each second what is new."""
+    page = request.state["page"]
+    if page.sampler.feed.closed:
+        raise NotReady("the service is about to go")
+    if page.open >= MAX_PAGES:
+        raise Overloaded(f"{MAX_PAGES} pages are open already")
+    return Stream(page)
+
+
+class Stream(Response):
+    """Server-sent events until the client or the process goes."""
+
+    def __init__(self, page: Page) -> None:
+        headers = {**HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        super().__init__(headers=headers)
+        del self.headers["content-length"]
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send; whoever only watches takes no request's place among those that wait for an answer."""
+        page = self._page
+        page.open += 1
+        page.admission.left()
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] == "GET":
+                await _tell(page.sampler.feed, receive, send)
+        finally:
+            page.admission.arrived()
+            page.open -= 1
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _tell(feed: Feed, receive: Receive, send: Send) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_until_gone, receive, tasks.cancel_scope)
+        await _send(send, RETRY + feed.history())
+        while not feed.closed:
+            await feed.turn.wait()
+            await _send(send, feed.update)
+        tasks.cancel_scope.cancel()
+
+
+async def _send(send: Send, event: bytes) -> None:
+    await send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def _load(path: Path) -> File:
+    content = path.read_bytes()
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    kind = {"Content-Type": MEDIA_TYPES[path.suffix], "Cache-Control": "no-cache", "ETag": tag}
+    return File(content, HEADERS | kind)
+
+
+ROUTES: Final = [*(Route(path, file) for path in FILES), Route(EVENTS, events)]
+QUIET: Final = frozenset({*FILES, EVENTS})

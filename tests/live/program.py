@@ -1,0 +1,74 @@
+"""A server's process that tests start, stop, kill and start again."""
+
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from tests.service_process import PATIENCE
+
+T = TypeVar("T")
+NO_MORE: Mapping[str, str] = MappingProxyType({})
+
+
+class Program:
+    """A program on loopback, with the same ports and files whenever it is started.
+
+    Args:
+        command: what to run; the first word is the program.
+        health: URL that answers with 200 when it is ready.
+        log: file that gets what it prints, one after the other.
+        environ: on top of ours.
+    """
+
+    def __init__(self, command: Sequence[str], health: str, log: Path, environ: Mapping[str, str] = NO_MORE) -> None:
+        self._command = command
+        self._health = health
+        self._log = log
+        self._environ = os.environ | dict(environ)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
+        self.wait_for(f"an answer of {self._health}", self._is_ready)
+
+    def signal(self, how: signal.Signals) -> None:
+        """Stop it (SIGSTOP), let it go on (SIGCONT), or kill it."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        if how is signal.SIGKILL:
+            self._process.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Whatever state it is in, it is gone afterwards."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE)
+
+    def wait_for(self, what: str, ask: Callable[[], T]) -> T:
+        """Ask again and again until the answer is true, and return it."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if answer := ask():
+                return answer
+            time.sleep(0.1)
+        raise TimeoutError(f"{what} did not come within {PATIENCE:g} s: {self._said()}")
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._said()
+        try:
+            with urllib.request.urlopen(self._health, timeout=5) as answer:  # noqa: S310 - always http://127.0.0.1
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace")[-3000:]

@@ -1,0 +1,20 @@
+"""What a process says that it is."""
+
+import re
+
+import pytest
+
+from observability.provenance import git_sha, resource_of
+
+
+@pytest.mark.parametrize("service", ["calsvc", "streamsim"])
+def test_a_resource_says_which_service_version_instance_and_commit(service: str):
+    """Two processes are two instances of the same, and one process is one, whoever asks."""
+    assert resource_of(service) is resource_of(service)
+    one, other = dict(resource_of(service)), dict(resource_of.__wrapped__(service))
+    assert one.pop("service.instance.id") != other.pop("service.instance.id")
+    assert one == other
+    assert one.pop("vcs.ref.head.revision", None) == git_sha()
+    assert one.pop("service.name") == service
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", one.pop("service.version"))
+    assert one == {}

@@ -12,9 +12,7 @@ from collections.abc import Awaitable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp
-
-from observability.samples import MODEL_VERSION, SAMPLE_RATE, OtherModel, Tagged, in_steps
+from observability.samples import MODEL_VERSION, SAMPLE_RATE, AsyncApp, OtherModel, Tagged, in_steps
 
 UPLOAD_INTERVAL: Final = 15
 """Seconds. More than the client's own timeout of 10 s: uploads to a server that hangs do not pile up."""
@@ -42,7 +40,7 @@ class Profiles:
         """True while stacks are sampled."""
         return self._client is not None
 
-    def endpoints(self, app: ASGIApp, paths: Collection[str]) -> ASGIApp:
+    def endpoints(self, app: AsyncApp, paths: Collection[str]) -> AsyncApp:
         """Return `app`, or what tags the samples of its work on each of `paths`."""
         if self._client is None:
             return app

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from calsvc import errors
 from calsvc.admission import Doorman
@@ -61,7 +61,7 @@ PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
 }
 
 
-def create_app(service: Service, source: ModelSource) -> ASGIApp:
+def create_app(service: Service, source: ModelSource) -> Direct:
     """Build the application. Its lifespan opens everything; the model loads while probes are answered already."""
     recorder = _recorder(service)
     for path in CALLS:

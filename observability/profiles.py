@@ -11,10 +11,8 @@ from collections.abc import Awaitable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp
-
 from observability.events import tell
-from observability.samples import MODEL_VERSION, SAMPLE_RATE, OtherModel, Tagged, in_steps
+from observability.samples import MODEL_VERSION, SAMPLE_RATE, AsyncApp, OtherModel, Tagged, in_steps
 from observability.signals import PROFILES_BACK, PROFILES_LOST, PROFILES_MISSING
 
 UPLOAD_INTERVAL: Final = 15
@@ -42,7 +40,7 @@ class Profiles:
         """True while stacks are sampled."""
         return self._client is not None
 
-    def endpoints(self, app: ASGIApp, paths: Collection[str]) -> ASGIApp:
+    def endpoints(self, app: AsyncApp, paths: Collection[str]) -> AsyncApp:
         """Return `app`, or what tags the samples of its work on each of `paths`."""
         if self._client is None:
             return app

@@ -2,7 +2,8 @@
 
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -17,7 +18,7 @@ from streamsim.feedback import FeedbackScheduler
 from streamsim.journal import Journal, Owed, open_journal
 from streamsim.record import Recorder, open_record
 from streamsim.rows import Record, Rows
-from streamsim.scrapes import Scrape, scraped
+from streamsim.scrapes import Scrape, Source
 from streamsim.summary import Now, Progress, Summary
 from streamsim.tally import TIMED, Tally
 
@@ -81,12 +82,24 @@ async def run(
         async with open_client(plan.url, plan.timeout, calls) as client:
             books = Books(journal, recorder, tally or Tally())
             this = Run(plan, client, books, clocks)
-            async with scraped(plan.scrape, books.tally, this.now), anyio.create_task_group() as group:
+            async with _scraped(plan.scrape, books.tally, this.now), anyio.create_task_group() as group:
                 await group.start(_watch_signals, this)
                 group.start_soon(screen.watch, this.progress)
                 await this.until_settled(group)
                 group.cancel_scope.cancel()
             return this.summary()
+
+
+@asynccontextmanager
+async def _scraped(scrape: Scrape | None, tally: Tally, source: Source) -> AsyncIterator[None]:
+    """Show a run's metrics while it lasts; where they cannot be shown, say so, and let it go on without."""
+    if scrape is None:
+        yield
+        return
+    from streamsim.metrics import serving  # noqa: PLC0415 - a server and Prometheus's client, 3 MiB
+
+    async with serving(scrape, tally, source):
+        yield
 
 
 async def _watch_signals(this: "Run", *, task_status: TaskStatus[None]) -> None:

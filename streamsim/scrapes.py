@@ -1,14 +1,12 @@
-"""Where Prometheus may look at a run, for as long as it lasts. What serves it is loaded only where it is wanted."""
+"""Where Prometheus may look at a run, for as long as it lasts. `metrics` serves it, loaded only where it is wanted."""
 
 import argparse
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, Protocol
 
 from streamsim.errors import SettingError
 from streamsim.summary import Now
-from streamsim.tally import Tally
 
 Mode = Literal["stream", "stress"]
 HOST: Final = "127.0.0.1"
@@ -50,18 +48,6 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65_536):
         raise SettingError(f"OTEL_EXPORTER_PROMETHEUS_PORT={text!r}: expected a port up to 65535, or 0 for none")
     return int(text)
-
-
-@asynccontextmanager
-async def scraped(scrape: Scrape | None, tally: Tally, source: Source) -> AsyncIterator[None]:
-    """Show a run's metrics while it lasts; where they cannot be shown, say so, and let it go on without."""
-    if scrape is None:
-        yield
-        return
-    from streamsim.metrics import serving  # noqa: PLC0415 - a server and Prometheus's client, 3 MiB
-
-    async with serving(scrape, tally, source):
-        yield
 
 
 def refusal(scrape: Scrape, error: OSError) -> str:

@@ -46,7 +46,7 @@ class Meters:
         """What training measured of the models that are in use, where it did."""
         self.event_loop_lag = 0.0
         self._register(telemetry.meter)
-        observe(telemetry.meter, signals.SPANS_DROPPED, _dropped_spans(telemetry))
+        observe(telemetry.meter, signals.SPANS_DROPPED, _counted("reason", telemetry.dropped_spans))
 
     def predicted(self, series: Series, kcal: float) -> None:
         """Record one answered prediction."""
@@ -93,11 +93,11 @@ class Meters:
             observe(meter, metric, self._of_each_pair(sums))
         observe(meter, signals.ROLLING_MEAN, self._rolling_means)
         observe(meter, signals.COVERAGE, self._coverage)
-        observe(meter, signals.FEEDBACK, _of_outcomes(self.outcomes))
-        observe(meter, signals.SHADOW, _of_outcomes(self._shadows))
+        observe(meter, signals.FEEDBACK, _counted("outcome", lambda: self.outcomes))
+        observe(meter, signals.SHADOW, _counted("outcome", lambda: self._shadows))
         observe(meter, signals.MODEL_CHECKS, self._checks)
         observe(meter, signals.PENDING, lambda _: [Observation(self._store.statistics().pending)])
-        observe(meter, signals.PENDING_DROPPED, self._dropped)
+        observe(meter, signals.PENDING_DROPPED, _counted("reason", self._dropped))
         observe(meter, signals.MODEL_INFO, lambda _: [Observation(1, self.model)] if self.model else [])
         observe(meter, signals.TRAINING_RMSLE, self._training)
         observe(meter, signals.EVENT_LOOP_LAG, lambda _: [Observation(self.event_loop_lag)])
@@ -141,27 +141,20 @@ class Meters:
         for series, rmsle in self.training_rmsle.items():
             yield Observation(rmsle, series._asdict())
 
-    def _dropped(self, _: CallbackOptions) -> Iterator[Observation]:
+    def _dropped(self) -> Mapping[str, int]:
         statistics = self._store.statistics()
-        yield Observation(statistics.expired, {"reason": "expired"})
-        yield Observation(statistics.overflowed, {"reason": "overflow"})
+        return {"expired": statistics.expired, "overflow": statistics.overflowed}
 
 
 def _by_role(pair: PairedSums) -> dict[str, float]:
     return {CHAMPION: pair.champion, CHALLENGER: pair.challenger}
 
 
-def _of_outcomes(counts: Mapping[str, int]) -> Callback:
+def _counted(label: str, counts: Callable[[], Mapping[str, int]]) -> Callback:
+    """Observe each of some counts, told apart by one label."""
+
     def callback(_: CallbackOptions) -> Iterator[Observation]:
-        for outcome, count in counts.items():
-            yield Observation(count, {"outcome": outcome})
-
-    return callback
-
-
-def _dropped_spans(telemetry: Telemetry) -> Callback:
-    def callback(_: CallbackOptions) -> Iterator[Observation]:
-        for reason, count in telemetry.dropped_spans().items():
-            yield Observation(count, {"reason": reason})
+        for value, count in counts().items():
+            yield Observation(count, {label: value})
 
     return callback

@@ -19,7 +19,7 @@ from observability.histogram import Distribution, Histogram
 from observability.samples import WORK
 from observability.sampling import SLOW, Sampling, is_drawn
 from observability.signals import REQUEST_ANSWERED, REQUEST_FAILED
-from observability.tracing import METHODS, OTHER, HttpRequest, RequestSpan, RequestSpans
+from observability.tracing import HttpRequest, RequestSpan, RequestSpans, known_method
 
 FAULTS: Final = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 REFUSED: Final = int(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -90,7 +90,7 @@ class Recorder:
         known = self._distributions.get(key)
         if known is not None:
             return known
-        route, method = self._route(scope), scope["method"] if scope["method"] in METHODS else OTHER
+        route, method = self._route(scope), known_method(scope["method"])
         found = self._duration.labels(route, method, str(status))
         if key[:2] == (route, method):  # what anybody may invent is not kept
             self._distributions[key] = found
@@ -184,7 +184,7 @@ def is_fault(status: int, error: Exception | None) -> bool:
 def _told(noted: Noted) -> Told:
     attributes = {
         **_ids(noted),
-        "http.request.method": noted.http.method if noted.http.method in METHODS else OTHER,
+        "http.request.method": known_method(noted.http.method),
         "http.route": noted.http.route,
         "http.response.status_code": noted.http.status,
         "duration_ms": round(noted.seconds * 1e3, 3),

@@ -1,10 +1,14 @@
 """Instruments made of declared metrics."""
 
-from opentelemetry.metrics import CallbackT, Meter
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry
 
 from observability.histogram import Histogram
 from observability.signals import Metric
+
+if TYPE_CHECKING:  # the simulator has histograms, and no room for OpenTelemetry
+    from opentelemetry.metrics import CallbackT, Meter
 
 
 def create_histogram(registry: CollectorRegistry, metric: Metric) -> Histogram:
@@ -19,7 +23,7 @@ def create_histogram(registry: CollectorRegistry, metric: Metric) -> Histogram:
     return histogram
 
 
-def observe(meter: Meter, metric: Metric, callback: CallbackT) -> None:
+def observe(meter: "Meter", metric: Metric, callback: "CallbackT") -> None:
     """Let `callback` be asked for a declared counter or gauge at each scrape: nothing is touched in between."""
     create = meter.create_observable_counter if metric.kind == "counter" else meter.create_observable_gauge
     create(metric.name, callbacks=[callback], unit=metric.unit, description=metric.help)

@@ -9,10 +9,10 @@ import socket
 import threading
 from collections.abc import Awaitable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from observability.events import tell
 from observability.samples import MODEL_VERSION, SAMPLE_RATE, AsyncApp, OtherModel, Tagged, in_steps
+from observability.sampling import server_of
 from observability.signals import PROFILES_BACK, PROFILES_LOST, PROFILES_MISSING
 
 UPLOAD_INTERVAL: Final = 15
@@ -109,9 +109,8 @@ class _Watch:
     """Says once that nothing listens, and once that something does: the client drops its profiles without a word."""
 
     def __init__(self, address: str) -> None:
-        url = urlsplit(address)
-        self._server = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-        self._told = {"server.address": self._server[0], "server.port": self._server[1]}
+        self._told = server_of(address)
+        self._server = self._told["server.address"], self._told["server.port"]
         self._over = threading.Event()
         threading.Thread(target=self._watch, name="profiles-watch", daemon=True).start()
 

@@ -8,7 +8,7 @@ chance. For nine requests of ten it ends there.
 import random
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 from urllib.parse import unquote, urlsplit
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -64,6 +64,17 @@ def otlp_headers(text: str) -> tuple[tuple[str, str], ...]:
     if not all(equals for _, equals, _ in pairs) or not all(_HEADER.fullmatch("=".join(each)) for each in headers):
         raise ValueError(text)
     return headers
+
+
+Server = TypedDict("Server", {"server.address": str, "server.port": int})
+"""Host and port, as spans and log lines name them."""
+
+
+def server_of(url: str) -> Server:
+    """Return whom an address belongs to."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return {"server.address": parts.hostname or "", "server.port": port}
 
 
 def spans_url(endpoint: str, traces_endpoint: str) -> str:

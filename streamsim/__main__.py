@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import anyio
 from rich.console import Console
 
 from streamsim.cli import make_plan, parser, resume_command, wants_records
-from streamsim.clocks import Clocks
 from streamsim.display import screen_for, show_summary
 from streamsim.errors import OutputError, SimulatorError
-from streamsim.run import Plan, Screen, run
+from streamsim.run import Plan, launch
 from streamsim.scrapes import scrape_of
 from streamsim.source import load
 from streamsim.summary import COULD_NOT_RUN, MET, Summary, Verdict, as_json, judge
-from streamsim.telemetry import profiles, spans
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,23 +60,18 @@ def stream(options: argparse.Namespace) -> int:
         from streamsim.log import LogScreen, run_log, tell_end  # noqa: PLC0415  only here
 
         with run_log(plan.url):
-            summary = _run(plan, LogScreen())
+            summary = launch(plan, LogScreen())
             verdict = judge(summary, options.max_errors)
             tell_end(summary, verdict)
     else:
         console = Console()
-        summary = _run(plan, screen_for(console))
+        summary = launch(plan, screen_for(console))
         verdict = judge(summary, options.max_errors)
         show_summary(console, summary)
         _tell_owed(console, plan, summary)
     if options.report is not None:
         _write_report(options.report, summary, verdict)
     return _say(verdict.reason, verdict.exit_code) if verdict.reason else verdict.exit_code
-
-
-def _run(plan: Plan, screen: Screen) -> Summary:
-    with profiles(os.environ), spans(os.environ, plan.url) as calls:
-        return anyio.run(run, plan, screen, Clocks(), None, calls, backend_options={"use_uvloop": True})
 
 
 def _tell_owed(console: Console, plan: Plan, summary: Summary) -> None:

@@ -4,13 +4,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
-from urllib.parse import urlsplit
 
 import anyio
 
 from observability.events import tell
 from observability.logs import configure_logs, flush_logs
 from observability.provenance import resource_of
+from observability.sampling import server_of
 from observability.signals import RUN_ENDED, RUN_FAILED, RUN_STARTED, SERVICE_REACHABLE, SERVICE_UNREACHABLE
 from streamsim.client import Cause
 from streamsim.errors import SimulatorError
@@ -26,9 +26,7 @@ NOBODY_THERE: Final = frozenset({Cause.REFUSED, Cause.TIMEOUT, Cause.CLOSED})
 def run_log(url: str) -> Iterator[None]:
     """Write JSON lines to stdout: the begin of a run to `url`, whatever else is told, and why it could not run."""
     configure_logs(sys.stdout, resource_of("streamsim"), readable=False)
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    tell(RUN_STARTED, {"server.address": parts.hostname, "server.port": port})
+    tell(RUN_STARTED, server_of(url))
     try:
         yield
     except SimulatorError as error:

@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from observability import signals
-from observability.histogram import Histogram
+from observability.instruments import create_histogram
 from streamsim.client import Cause
 from streamsim.feedback import DEFINITIVE
 from streamsim.scrapes import Mode, Scrape, Source, refusal
@@ -60,9 +60,8 @@ def open_metrics(mode: Mode, source: Source) -> tuple[CollectorRegistry, Buckets
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(RunCollector(mode, source))
-    duration, lag = (_histogram(metric) for metric in (signals.SIM_REQUEST_DURATION, signals.SIM_SCHEDULE_LAG))
-    registry.register(duration)
-    registry.register(lag)
+    duration = create_histogram(registry, signals.SIM_REQUEST_DURATION)
+    lag = create_histogram(registry, signals.SIM_SCHEDULE_LAG)
     buckets = Buckets(
         from_planned=duration.labels("predict", "planned"),
         from_sent=duration.labels("predict", "sent"),
@@ -125,7 +124,3 @@ def _family(metric: signals.Metric, counts: Counts) -> Family:
     for labels, count in counts.items():
         family.add_metric(labels, count)
     return family
-
-
-def _histogram(metric: signals.Metric) -> Histogram:
-    return Histogram(metric.exposed, metric.help, metric.attributes, metric.buckets)

@@ -1,6 +1,7 @@
 """One run: records leave on schedule, truths follow when due, and everything is settled or written down at the end."""
 
 import math
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from streamsim.rows import Record, Rows
 from streamsim.scrapes import Scrape, Source
 from streamsim.summary import Now, Progress, Summary
 from streamsim.tally import TIMED, Tally
+from streamsim.telemetry import profiles, spans
 
 MAX_IN_FLIGHT: Final = 10_000
 LAST_ANSWERS_S: Final = 2.0
@@ -88,6 +90,12 @@ async def run(
                 await this.until_settled(group)
                 group.cancel_scope.cancel()
             return this.summary()
+
+
+def launch(plan: Plan, screen: Screen, tally: Tally | None = None) -> Summary:
+    """Do one run on an event loop of its own, with the spans and profiles that the environment asks for; see `run`."""
+    with profiles(os.environ), spans(os.environ, plan.url) as calls:
+        return anyio.run(run, plan, screen, Clocks(), tally, calls, backend_options={"use_uvloop": True})
 
 
 @asynccontextmanager

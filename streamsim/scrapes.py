@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, Protocol
 
-from streamsim.errors import SettingError
+from streamsim.environ import parsed
 from streamsim.summary import Now
 
 Mode = Literal["stream", "stress"]
@@ -38,15 +38,15 @@ def scrape_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Scrape
     host = options.metrics_host or environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or HOST
     port = options.metrics_port
     if port is None:
-        port = _port(environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip())
+        port = parsed(environ, "OTEL_EXPORTER_PROMETHEUS_PORT", _port, "a port up to 65535, or 0 for none")
+    if port is None:
+        port = PORT
     return Scrape(host, port, options.command) if port else None
 
 
 def _port(text: str) -> int:
-    if not text:
-        return PORT
     if not (text.isascii() and text.isdigit() and int(text) < 65_536):
-        raise SettingError(f"OTEL_EXPORTER_PROMETHEUS_PORT={text!r}: expected a port up to 65535, or 0 for none")
+        raise ValueError(text)
     return int(text)
 
 

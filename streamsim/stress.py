@@ -8,22 +8,19 @@ import time
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-import anyio
 from rich.console import Console
 
 from streamsim.arrivals import Schedule
-from streamsim.clocks import Clocks
 from streamsim.display import screen_for, show_summary
 from streamsim.errors import OutputError
 from streamsim.rows import Rows
-from streamsim.run import Plan, run
+from streamsim.run import Plan, launch
 from streamsim.scrapes import scrape_of
 from streamsim.service_view import Look, read_metrics, service_view
 from streamsim.source import load
 from streamsim.stress_report import Outcome, as_html, as_json, shown
 from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict
 from streamsim.tally import Tally
-from streamsim.telemetry import profiles, spans
 from streamsim.timeline import Timeline
 
 LAG_LIMIT_MS: Final = 10.0
@@ -47,10 +44,7 @@ def stress(options: argparse.Namespace) -> int:
     plan = replace(stress_plan(options, load(options.data, options.seed)), scrape=scrape)
     tally, console = Tally(timeline=Timeline()), Console()
     before = Look(time.monotonic(), read_metrics(plan.url))
-    with profiles(os.environ), spans(os.environ, plan.url) as calls:
-        summary = anyio.run(
-            run, plan, screen_for(console), Clocks(), tally, calls, backend_options={"use_uvloop": True}
-        )
+    summary = launch(plan, screen_for(console), tally)
     view = service_view(before, Look(time.monotonic(), read_metrics(plan.url)))
     verdict = judge_stress(summary, Thresholds(options.p99, options.errors))
     outcome = Outcome(summary, tally, verdict, view, settings(options), generator_note(summary))

@@ -3,10 +3,10 @@
 Nothing of OpenTelemetry is loaded elsewhere: `stream` has no room for what it does not use.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Final, TypeVar
+from typing import Final
 
 from observability.sampling import (
     HEADERS_EXPECTED,
@@ -18,12 +18,11 @@ from observability.sampling import (
     spans_url,
 )
 from streamsim.client import Calls
-from streamsim.errors import SettingError
+from streamsim.environ import parsed
 
 TIMEOUT: Final = 2.0
 """Seconds for one batch, and again as long for all that is left at the end."""
 _ADDRESS: Final = "http://... or https://..."
-Value = TypeVar("Value")
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def spans(environ: Mapping[str, str], url: str) -> Iterator[Calls | None]:
 @contextmanager
 def profiles(environ: Mapping[str, str]) -> Iterator[None]:
     """Sample this process's stacks where a Pyroscope server is named; raises as `spans` does."""
-    address = _parsed(environ, "PYROSCOPE_SERVER_ADDRESS", profiles_url, PROFILES_EXPECTED)
+    address = parsed(environ, "PYROSCOPE_SERVER_ADDRESS", profiles_url, PROFILES_EXPECTED)
     if address is None:
         yield
         return
@@ -63,17 +62,8 @@ def collector_of(environ: Mapping[str, str]) -> Collector | None:
     """Return where spans go, None where none are to leave; raises as `spans` does."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
-    endpoint = _parsed(environ, "OTEL_EXPORTER_OTLP_ENDPOINT", http_url, _ADDRESS) or ""
-    traces = _parsed(environ, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", http_url, f"{_ADDRESS}, with its path") or ""
-    headers = _parsed(environ, "OTEL_EXPORTER_OTLP_HEADERS", otlp_headers, HEADERS_EXPECTED) or ()
+    endpoint = parsed(environ, "OTEL_EXPORTER_OTLP_ENDPOINT", http_url, _ADDRESS) or ""
+    traces = parsed(environ, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", http_url, f"{_ADDRESS}, with its path") or ""
+    headers = parsed(environ, "OTEL_EXPORTER_OTLP_HEADERS", otlp_headers, HEADERS_EXPECTED) or ()
     address = spans_url(endpoint, traces)
     return Collector(address, dict(headers), TIMEOUT) if address else None
-
-
-def _parsed(environ: Mapping[str, str], key: str, parse: Callable[[str], Value], expected: str) -> Value | None:
-    text = environ.get(key, "").strip()
-    try:
-        return parse(text) if text else None
-    except ValueError:
-        shown = "***" if key.endswith("HEADERS") else repr(text)  # headers hold secrets
-        raise SettingError(f"{key}={shown}: expected {expected}") from None

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 
 from observability.otlp import OtlpJsonExporter, SpanQueue
 from observability.provenance import resource_of
-from observability.sampling import SLOW, Collector
+from observability.sampling import SLOW, Collector, server_of
 from observability.tracing import Ended, Outlet, sampled
 from streamsim.client import Call, Cause
 
@@ -80,8 +80,7 @@ def attributes_of(told: Told) -> Mapping[str, Any]:
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2])  # without a password
     attributes: dict[str, Any] = {
         "http.request.method": "POST",
-        "server.address": parts.hostname or "",
-        "server.port": parts.port or (443 if parts.scheme == "https" else 80),
+        **server_of(told.url),
         "url.full": address.geturl() + told.path,
         "url.template": told.path,
     }

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,6 +21,7 @@ from tests.bench.sink import spans_in
 from tests.bench.workouts import FIRST_ID, generated, rows, templates
 from tests.conftest import Workshop
 from tests.service_process import free_port
+from tests.serving import serving
 
 
 def measured(*, requests: int, server: float | None = 1.0, generator: float = 0.5) -> Window:
@@ -160,14 +160,9 @@ def test_what_is_not_a_complete_200_is_void(answer: bytes):
 @contextmanager
 def refusing() -> Iterator[int]:
     """A server that answers 501 to every POST."""
-    with HTTPServer(("127.0.0.1", 0), type("Handler", (BaseHTTPRequestHandler,), {"log_message": print})) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    handler = type("Handler", (BaseHTTPRequestHandler,), {"log_message": print})
+    with serving(HTTPServer(("127.0.0.1", 0), handler)) as server:
+        yield server.server_port
 
 
 def test_a_run_with_another_status_than_200_is_void():

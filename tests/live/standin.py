@@ -1,7 +1,6 @@
 """A stand-in for an MLflow server: the few pages of its REST API that the service reads, with bundles of this disk."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.service_process import PATIENCE
+from tests.serving import serving
 
 API = "/api/2.0/mlflow"
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
@@ -73,11 +72,5 @@ class _Page(BaseHTTPRequestHandler):
 @contextmanager
 def standing_in(versions: dict[str, Path], aliases: dict[str, str]) -> Iterator[StandIn]:
     """Run it in a thread."""
-    with StandIn(versions, aliases) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(PATIENCE)
+    with serving(StandIn(versions, aliases)) as server:
+        yield server

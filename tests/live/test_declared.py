@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ from tests.live.test_traces import simulator
 from tests.making import successor
 from tests.observability.test_otlp import LocalCollector
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
+from tests.serving import serving
 from tests.test_app import running
 from tests.test_shadow import Challenger, challenge, in_the_loop
 
@@ -110,14 +110,8 @@ def seen(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Seen:
 @contextmanager
 def taking_spans() -> Iterator[LocalCollector]:
     """A collector that takes everything until it is told otherwise."""
-    with LocalCollector() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(PATIENCE)
+    with serving(LocalCollector()) as server:
+        yield server
 
 
 def two_versions(workshop: Workshop, folder: Path) -> dict[str, Path]:

@@ -24,6 +24,7 @@ from observability.otlp_json import encode
 from observability.sampling import Collector
 from observability.telemetry import Telemetry
 from observability.tracing import HttpRequest
+from tests.serving import serving
 
 PATIENCE = 10.0
 """Seconds that anything may take here before it counts as hanging."""
@@ -89,12 +90,8 @@ class Answering(BaseHTTPRequestHandler):
 @pytest.fixture
 def collector() -> Iterator[LocalCollector]:
     """A collector that listens."""
-    with LocalCollector() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(LocalCollector()) as server:
         yield server
-        server.shutdown()
-        thread.join(PATIENCE)
 
 
 @pytest.fixture(autouse=True)

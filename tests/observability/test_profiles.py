@@ -23,6 +23,7 @@ from calsvc.errors import SettingsError
 from calsvc.settings import Settings
 from observability import profiles
 from observability.profiles import Profiles, start_profiles
+from tests.serving import serving
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -137,14 +138,8 @@ def listening_sink() -> Iterator[tuple[str, "SimpleQueue[Upload]"]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", arrived
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}", arrived
 
 
 def run_child(address: str, code: str) -> subprocess.CompletedProcess[str]:

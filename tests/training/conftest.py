@@ -1,10 +1,11 @@
 """What several tests of this folder share."""
 
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from tests.serving import serving
 
 
 @pytest.fixture
@@ -21,9 +22,7 @@ def serve_metrics() -> Iterator[Callable[[bytes], str]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
 
         def answer(body: bytes) -> str:
             nonlocal content
@@ -31,5 +30,3 @@ def serve_metrics() -> Iterator[Callable[[bytes], str]]:
             return f"http://127.0.0.1:{server.server_port}"
 
         yield answer
-        server.shutdown()
-        thread.join()

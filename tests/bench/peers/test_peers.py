@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from tests.bench.peers.wire import PLACE_OF_ID, Question, Template, number_at, q
 from tests.bench.processes import Cores
 from tests.bench.workouts import FIRST_ID, generated
 from tests.handouts import ALL_FEATURES
+from tests.serving import serving
 
 FEATURES = list(ALL_FEATURES)
 ANSWERS = {
@@ -74,14 +74,8 @@ def answering(answer: Callable[[bytes], tuple[int, bytes]]) -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield server.server_address[1]
 
 
 def test_features_reach_the_trees_as_calsvc_computes_them():

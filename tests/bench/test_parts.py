@@ -12,7 +12,7 @@ from tests.bench.page import PARTS, Document, page
 from tests.conftest import Workshop
 from tests.live import collector, pyroscope
 from tests.live.made_with_go import needed
-from tests.live.prometheus import needed as needed_tool
+from tests.needed import needed as needed_tool
 
 TINY = part.Options(rounds=1, seconds=0.2, warmup=0.1)
 

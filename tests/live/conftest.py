@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,9 @@ import pytest
 
 from tests.conftest import Workshop
 from tests.live.burst import Sent, send_burst
-from tests.live.prometheus import JOB, SIMULATOR, Prometheus, needed, prometheus_server
+from tests.live.program import answers
+from tests.live.prometheus import JOB, SIMULATOR, Prometheus, prometheus_server
+from tests.needed import needed
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
 
 BURST = 100
@@ -46,15 +47,6 @@ def stop(server: subprocess.Popen[bytes]) -> None:
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGTERM)
     server.wait(PATIENCE)
-
-
-def answers(url: str) -> bool:
-    """Whether a URL answers with 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - always http://127.0.0.1
-            return answer.status == 200
-    except OSError:
-        return False
 
 
 class Observed(NamedTuple):

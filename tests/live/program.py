@@ -13,6 +13,17 @@ from typing import TypeVar
 from tests.service_process import PATIENCE
 
 T = TypeVar("T")
+
+
+def answers(url: str) -> bool:
+    """Whether a URL answers with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - always http://127.0.0.1
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 NO_MORE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -21,12 +32,18 @@ class Program:
 
     Args:
         command: what to run; the first word is the program.
-        health: URL that answers with 200 when it is ready.
+        health: URL that answers with 200 when it is ready, or what tells.
         log: file that gets what it prints, one after the other.
         environ: on top of ours.
     """
 
-    def __init__(self, command: Sequence[str], health: str, log: Path, environ: Mapping[str, str] = NO_MORE) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        health: str | Callable[[], bool],
+        log: Path,
+        environ: Mapping[str, str] = NO_MORE,
+    ) -> None:
         self._command = command
         self._health = health
         self._log = log
@@ -37,7 +54,7 @@ class Program:
         """Start it, and wait until it is ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
-        self.wait_for(f"an answer of {self._health}", self._is_ready)
+        self.wait_for(f"an answer of {self._command[0]}", self._is_ready)
 
     def signal(self, how: signal.Signals) -> None:
         """Stop it (SIGSTOP), let it go on (SIGCONT), or kill it."""
@@ -64,11 +81,7 @@ class Program:
     def _is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._said()
-        try:
-            with urllib.request.urlopen(self._health, timeout=5) as answer:  # noqa: S310 - always http://127.0.0.1
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        return answers(self._health) if isinstance(self._health, str) else self._health()
 
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-3000:]

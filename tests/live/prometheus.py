@@ -1,8 +1,6 @@
 """A real Prometheus on loopback, with the configuration and rules of this repository and a scrape every second."""
 
 import json
-import os
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -15,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-import pytest
 import yaml
 
+from tests.live.program import answers
+from tests.needed import needed
 from tests.service_process import PATIENCE, ROOT, free_port
 
 CONFIG = ROOT / "observability" / "stack" / "prometheus.yaml"
@@ -104,17 +103,6 @@ def _epoch(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-def needed(tool: str) -> str:
-    """Where a program of Debian's package is; where it is missing, skip on a user's machine and fail in CI."""
-    found = shutil.which(tool)
-    if found is None:
-        reason = f"{tool} is missing: apt-get install prometheus"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
 def configured(folder: Path, targets: Mapping[str, Sequence[str]]) -> Path:
     """Write the repository's configuration to `folder`, but for a scrape every second, and `targets` (URLs) by job."""
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
@@ -141,7 +129,7 @@ def prometheus_server(folder: Path, targets: Mapping[str, Sequence[str]]) -> Ite
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         try:
             prometheus = Prometheus(process, url, folder, sum(map(len, everywhere.values())))
-            prometheus.wait_for("Prometheus", lambda: _answers(f"{prometheus.url}/-/ready"))
+            prometheus.wait_for("Prometheus", lambda: answers(f"{prometheus.url}/-/ready"))
             yield prometheus
         finally:
             process.terminate()
@@ -150,11 +138,3 @@ def prometheus_server(folder: Path, targets: Mapping[str, Sequence[str]]) -> Ite
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - always http://127.0.0.1
-            return bool(answer.status == 200)
-    except OSError:
-        return False

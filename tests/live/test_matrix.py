@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import Workshop
 from tests.live.backends import Sinks, running_sinks
 from tests.live.collector import CLIENT, SERVER
-from tests.live.prometheus import JOB, SIMULATOR, Prometheus, needed, prometheus_server
+from tests.live.prometheus import JOB, SIMULATOR, Prometheus, prometheus_server
 from tests.live.test_traces import endless, simulator
+from tests.needed import needed
 from tests.service_process import ServiceProcess, free_port, service_process
 
 RATE = 200

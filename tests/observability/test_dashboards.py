@@ -19,7 +19,7 @@ from observability.dashboards.__main__ import GENERATED, write
 from observability.dashboards.boards import SAMPLE_VALUES, Board, Panel, substitute
 from observability.dashboards.datasources import DATASOURCES
 from observability.tracing import RequestSpan
-from tests.live.prometheus import needed
+from tests.needed import needed
 from tests.service_process import ROOT
 
 RULES = sorted((ROOT / "observability" / "rules").glob("*.yml"))

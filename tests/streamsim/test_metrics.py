@@ -25,7 +25,7 @@ from streamsim.run import Plan, run
 from streamsim.scrapes import Scrape, scrape_of
 from streamsim.summary import Summary
 from streamsim.tally import Tally
-from tests.live.prometheus import needed
+from tests.needed import needed
 from tests.service_process import free_port
 from tests.streamsim.fakes import CountingService, Silence, make_plan
 

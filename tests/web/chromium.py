@@ -4,8 +4,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
+
+from tests.needed import needed
 
 PATIENCE = 60.0
 """Seconds that anything may take here before it counts as hanging."""
@@ -21,11 +20,7 @@ PATIENCE = 60.0
 
 def program() -> str:
     """Where Chromium is; skips the test where it is not, and fails it in CI."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        reason = "no chromium on the PATH"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    return found
+    return needed("chromium", "chromium-browser", "google-chrome")
 
 
 class Tab:

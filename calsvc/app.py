@@ -56,6 +56,7 @@ PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
     errors.InvalidInput: ProblemKind(422, "invalid-input", "A field is missing, wrong or implausible"),
     errors.ScoringError: ProblemKind(500, "scoring-failed", "The model gave no usable answer"),
     errors.NotReady: ProblemKind(503, "not-ready", "The service is not ready", retry_after=1),
+    errors.StoreUnavailable: ProblemKind(503, "store-unavailable", "The store is out of reach", retry_after=2),
     errors.Overloaded: ProblemKind(503, "overloaded", "The service is overloaded", retry_after=1),
     Exception: ProblemKind(500, "internal-error", "The service made a mistake"),
 }
@@ -71,16 +72,18 @@ def create_app(service: Service, source: ModelSource) -> Direct:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         page = Page(service, time.time)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_keep_model, service, source)
-            tasks.start_soon(_keep_house, service, recorder)
-            tasks.start_soon(page.sampler.run)
-            yield {"service": service, "doorman": _doorman(service), "outbox": Outbox(), "page": page}
-            tasks.cancel_scope.cancel()
-        recorder.tell()
-        service.count()
-        await source.aclose()
-        await service.close()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_keep_up, service, source)
+                tasks.start_soon(_keep_house, service, recorder)
+                tasks.start_soon(page.sampler.run)
+                yield {"service": service, "doorman": _doorman(service), "outbox": Outbox(), "page": page}
+                tasks.cancel_scope.cancel()
+        finally:
+            recorder.tell()
+            service.count()
+            await source.aclose()
+            await service.close()
 
     starlette = Starlette(
         routes=ROUTES,
@@ -113,13 +116,17 @@ def _recorder(service: Service) -> Recorder:
     return Recorder(watched)
 
 
-async def _keep_model(service: Service, source: ModelSource) -> None:
+async def _keep_up(service: Service, source: ModelSource) -> None:
+    """Open the store, then the model: the first request may be a truth of before."""
     try:
+        await service.restore()
         await source.start()
     except errors.CalsvcError as failure:
         service.lifecycle.fail(failure)
         return
-    await source.run()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(service.store.run, service.joined_late)
+        tasks.start_soon(source.run)
 
 
 async def _keep_house(service: Service, recorder: Recorder) -> None:

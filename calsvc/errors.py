@@ -52,6 +52,10 @@ class PromotionRefused(CalsvcError):
     """The gate keeps a version from becoming champion; the message holds the numbers."""
 
 
+class StoreError(CalsvcError):
+    """The store that predictions wait in cannot be used."""
+
+
 class ScoringError(CalsvcError):
     """The model gave no usable number for a valid record."""
 
@@ -85,6 +89,10 @@ class UnknownId(CalsvcError):
 
 class TruthConflict(CalsvcError):
     """Another truth already stands for this record; the first one stays."""
+
+
+class StoreUnavailable(CalsvcError):
+    """Nobody can say at the moment whether a prediction waits for this truth; it should be sent again."""
 
 
 # --- the service itself -----------------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ class Meters:
         observe(meter, signals.MODEL_CHECKS, self._checks)
         observe(meter, signals.PENDING, lambda _: [Observation(self._store.statistics().pending)])
         observe(meter, signals.PENDING_DROPPED, _counted("reason", self._dropped))
+        observe(meter, signals.STORE_IS_DEGRADED, lambda _: [Observation(int(self._store.degraded))])
         observe(meter, signals.MODEL_INFO, lambda _: [Observation(1, self.model)] if self.model else [])
         observe(meter, signals.TRAINING_RMSLE, self._training)
         observe(meter, signals.EVENT_LOOP_LAG, lambda _: [Observation(self.event_loop_lag)])

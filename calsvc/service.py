@@ -6,8 +6,10 @@ from typing import Final, Literal, NamedTuple
 
 from calsvc.admission import Admission
 from calsvc.errors import NotReady, ScoringError, TruthConflict, UnknownId
+from calsvc.feedback.opening import create_store
 from calsvc.feedback.quality import CHALLENGER, Pair, Scoreboard, Series
-from calsvc.feedback.store import JoinStore, MemoryStore, Remembered, Shadow, SpanRef
+from calsvc.feedback.records import Remembered, Shadow, SpanRef
+from calsvc.feedback.store import JoinStore, LateJoin
 from calsvc.lifecycle import Lifecycle
 from calsvc.metering import Meters
 from calsvc.schema import Feedback, RecordId, Workout
@@ -61,6 +63,15 @@ class Service:
     """The challenger of which the log knows that it has failed."""
     _uncounted: list[Answer] = field(default_factory=list)
 
+    async def restore(self) -> None:
+        """Open the store, and expect the labels of what waits in it from before.
+
+        Raises:
+            StoreError: it cannot be used.
+        """
+        for prediction in await self.store.open(self.clock()):
+            self.scoreboard.restored(prediction.made_at)
+
     async def install(self, model: ServingModel) -> None:
         """Answer with this champion, or shadow with this challenger, from now on; close what it replaces."""
         self.scoreboard.open(model.series)
@@ -85,7 +96,8 @@ class Service:
             await challenger.retire()
 
     async def close(self) -> None:
-        """Close both models."""
+        """Close the store, with all that it still has to keep, and both models."""
+        await self.store.aclose()
         champion, self.champion = self.champion, None
         await self.remove_challenger()
         if champion is not None:
@@ -127,6 +139,7 @@ class Service:
 
         Raises:
             UnknownId, TruthConflict: as the store says; counted too.
+            StoreUnavailable: as the store says; not counted, since the truth will come again.
         """
         self.serving_model()
         now = self.clock()
@@ -143,12 +156,16 @@ class Service:
             self.meters.joined(status)
             return status, None
         self._charge(prediction, feedback.Calories, now)
-        self.meters.joined(status, now - prediction.made_at)
         return status, prediction.span
+
+    def joined_late(self, late: LateJoin) -> None:
+        """Charge a prediction with a truth that was refused when it came, and was joined all the same."""
+        self._charge(*late)
 
     def _charge(self, prediction: Remembered, true_kcal: float, now: float) -> None:
         """Judge the prediction, and its shadow where it has one."""
         made_at, shadow = prediction.made_at, prediction.shadow
+        self.meters.joined("matched", now - made_at)
         champion = self.scoreboard.judged(prediction.series, prediction.kcal, made_at, true_kcal, now)
         if shadow is not None:
             challenger = self.scoreboard.judged(shadow.series, shadow.kcal, made_at, true_kcal, now)
@@ -198,8 +215,8 @@ def _info_labels(model: ServingModel) -> dict[str, str]:
 def create_service(
     settings: Settings, telemetry: Telemetry, lifecycle: Lifecycle, clock: Callable[[], float]
 ) -> Service:
-    """Wire a service that has no model yet."""
-    store = MemoryStore(settings.feedback_retention, settings.max_pending)
+    """Wire a service that has no model yet, and whose store is not open yet."""
+    store = create_store(settings, clock)
     scoreboard = Scoreboard(settings.quality_window, settings.feedback_delay)
     return Service(
         settings=settings,

@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from calsvc.errors import SettingsError
 from observability.sampling import (
@@ -36,10 +37,38 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Parser:
     return parse
 
 
-def _store_url(text: str) -> str:
-    if text != "memory://":
-        raise _Rejected
-    return text
+class StoreAddress(NamedTuple):
+    """Where predictions wait: in memory, in a SQLite file (`where` is its path), or in Redis or Valkey (its URL)."""
+
+    kind: Literal["memory", "sqlite", "redis"]
+    where: str = ""
+
+    def __str__(self) -> str:
+        """Return the address as it is set, without a password."""
+        return {"memory": "memory://", "sqlite": f"sqlite:///{self.where}"}.get(self.kind) or masked(self.where)
+
+    def __repr__(self) -> str:
+        """Return the same: a password must not be in what settings look like."""
+        return str(self)
+
+
+IN_MEMORY: Final = StoreAddress("memory")
+
+
+def _store(text: str) -> StoreAddress:
+    if text == str(IN_MEMORY):
+        return IN_MEMORY
+    if path := text.removeprefix("sqlite:///") if text.startswith("sqlite:///") else "":
+        return StoreAddress("sqlite", path)
+    url = urlsplit(text)
+    if url.scheme in {"redis", "rediss"} and url.hostname and url.port != 0 and re.fullmatch(r"(/\d*)?", url.path):
+        return StoreAddress("redis", text)
+    raise _Rejected
+
+
+def masked(url: str) -> str:
+    """Return an address without user and password."""
+    return re.sub(r"//[^/@]*@", "//***@", url)
 
 
 class RegisteredModel(NamedTuple):
@@ -141,7 +170,13 @@ class Settings:
     tracking_token: str = _secret("MLFLOW_TRACKING_TOKEN", "token that the registry asks for")
     tracking_username: str = _secret("MLFLOW_TRACKING_USERNAME", "user that the registry asks for")
     tracking_password: str = _secret("MLFLOW_TRACKING_PASSWORD", "password that the registry asks for")
-    store: str = _setting("CALSVC_STORE", "memory://", _store_url, "memory://", "where predictions wait for truth")
+    store: StoreAddress = _setting(
+        "CALSVC_STORE",
+        StoreAddress("sqlite", "data/store/waiting.db"),
+        _store,
+        "memory://, sqlite:///PATH or redis://HOST:PORT/DB (rediss:// with TLS)",
+        "where predictions wait for truth",
+    )
     feedback_retention: float = _setting(
         "CALSVC_FEEDBACK_RETENTION",
         3600.0,
@@ -167,6 +202,13 @@ class Settings:
         _number(int, 1, 100_000_000),
         "an integer 1..100000000",
         "predictions remembered at once; the oldest goes first",
+    )
+    store_backlog: int = _setting(
+        "CALSVC_STORE_BACKLOG",
+        100_000,
+        _number(int, 1, 100_000_000),
+        "an integer 1..100000000",
+        "predictions held while a shared store is out of reach, and as many facts to give back to one that forgot",
     )
     drain_delay: float = _setting(
         "CALSVC_DRAIN_DELAY", 2.0, _number(float, 0, 600), "seconds, 0..600", "serving on after SIGTERM, not ready"
@@ -250,7 +292,7 @@ def _parsed(metadata: Mapping[str, Any], text: str) -> Any:
     try:
         return metadata["parse"](text)
     except (ValueError, OverflowError):
-        shown = "***" if "secret" in metadata else text
+        shown = "***" if "secret" in metadata else masked(text)
         raise SettingsError(metadata["key"], shown, metadata["expected"]) from None
 
 

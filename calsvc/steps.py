@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 
 from calsvc.errors import TruthConflict, UnknownId
-from calsvc.feedback.store import Joined
+from calsvc.feedback.records import Joined
 from calsvc.schema import Workout
 from calsvc.serving import ServingModel
 from observability.signals import JOIN, SCORE

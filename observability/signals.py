@@ -174,7 +174,7 @@ PENDING: Final = Metric(
     "calsvc_pending_predictions",
     "gauge",
     "{prediction}",
-    "Predictions that wait for their truth.",
+    "Predictions that wait for their truth; where replicas share a store, each of them tells those of all.",
 )
 PENDING_DROPPED: Final = Metric(
     "calsvc.pending_dropped",
@@ -183,6 +183,13 @@ PENDING_DROPPED: Final = Metric(
     "{prediction}",
     "Predictions forgotten without truth. expired: past the retention. overflow: more than may wait at once.",
     ("reason",),
+)
+STORE_IS_DEGRADED: Final = Metric(
+    "calsvc.store.degraded",
+    "calsvc_store_degraded",
+    "gauge",
+    "1",
+    "1 while the store cannot keep predictions as it should; they are answered all the same.",
 )
 QUALITY_PAIRED: Final = Metric(
     "calsvc.quality.paired",
@@ -357,7 +364,7 @@ SIM_RUN_INFO: Final = Metric(
 METRICS: Final = (
     *(REQUEST_DURATION, PREDICTIONS, PREDICTION_KCAL, ROLLING_MEAN, FEEDBACK, FEEDBACK_LAG),
     *(QUALITY_MATCHED, QUALITY_SQUARED_LOG_ERROR, QUALITY_ABSOLUTE_ERROR),
-    *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED),
+    *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED, STORE_IS_DEGRADED),
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
     *(SHADOW, MODEL_CHECKS, MODEL_INFO, TRAINING_RMSLE, SPANS_DROPPED, EVENT_LOOP_LAG),
     *(SIM_PLANNED, SIM_REQUESTS, SIM_IN_FLIGHT, SIM_REQUEST_DURATION, SIM_SCHEDULE_LAG, SIM_TARGET_RATE),
@@ -456,6 +463,46 @@ MODEL_CHECK_FAILED: Final = Event(
     "the check of the {role} failed",
     "A mistake of this program, with its stack; what serves goes on.",
     ("role",),
+)
+STORE_RESTORED: Final = Event(
+    "calsvc.store.restored",
+    "info",
+    "calsvc",
+    "{waiting} predictions of before wait in {file}",
+    "The journal of an earlier process was read.",
+    ("file", "waiting"),
+)
+STORE_DAMAGED: Final = Event(
+    "calsvc.store.damaged",
+    "error",
+    "calsvc",
+    "{file} was damaged, and is {aside} now: {waiting} predictions could be read",
+    "The journal of an earlier process was cut off or altered. There is a new one.",
+    ("file", "aside", "waiting"),
+)
+STORE_DEGRADED: Final = Event(
+    "calsvc.store.degraded",
+    "warning",
+    "calsvc",
+    "{store} does not keep predictions: {error.message}",
+    "Once an outage. Predictions are answered and kept here until it is over.",
+    ("store", "error.message"),
+)
+STORE_BACK: Final = Event(
+    "calsvc.store.back",
+    "info",
+    "calsvc",
+    "{store} keeps predictions again",
+    "The outage is over, and what had to wait for it is kept.",
+    ("store",),
+)
+STORE_LOST: Final = Event(
+    "calsvc.store.lost",
+    "error",
+    "calsvc",
+    "the process ends before {predictions} predictions could be kept",
+    "The store was out of reach to the end: their truth will find nothing.",
+    ("predictions",),
 )
 CHALLENGER_SILENT: Final = Event(
     "calsvc.challenger.silent",
@@ -610,6 +657,7 @@ LIBRARY_LINE: Final = Event(
 EVENTS: Final = (
     *(SERVICE_READY, SERVICE_DRAINING, SERVICE_STOPPED, REQUEST_ANSWERED, REQUEST_FAILED, REQUESTS_REFUSED),
     *(MODEL_INSTALLED, MODEL_KEPT, MODEL_RESTORED, MODEL_NOT_REMEMBERED, MODEL_CHECK_FAILED, CHALLENGER_SILENT),
+    *(STORE_RESTORED, STORE_DAMAGED, STORE_DEGRADED, STORE_BACK, STORE_LOST),
     *(RUN_STARTED, RUN_ENDED, RUN_FAILED, SERVICE_UNREACHABLE, SERVICE_REACHABLE),
     *(PAGE_FAILED, SPANS_LOST, PROFILES_MISSING, PROFILES_LOST, PROFILES_BACK, SERVER_LINE, LIBRARY_LINE),
 )

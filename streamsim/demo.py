@@ -63,7 +63,11 @@ def _serve(console: Console, running: ExitStack, log: Path) -> str:
     _step(console, "2/6 train: the handout's own train.py, then the export of a bundle")
     _python(["-m", "calsvc.training.train"])
     _step(console, "3/6 serve")
-    settings = {"CALSVC_FEEDBACK_DELAY": f"{FEEDBACK_DELAY_S:g}", "CALSVC_DRAIN_DELAY": "0"}
+    settings = {
+        "CALSVC_FEEDBACK_DELAY": f"{FEEDBACK_DELAY_S:g}",
+        "CALSVC_DRAIN_DELAY": "0",
+        "CALSVC_STORE": f"sqlite:///{log.with_name('waiting.db')}",
+    }
     return running.enter_context(started_service(log, settings))
 
 

@@ -75,7 +75,12 @@ def service_process(
 ) -> Iterator[ServiceProcess]:
     """Run the service in the checkout with `environ` on top of ours, logging to `folder`; stop it at the end."""
     port = free_port()
-    settings = {"CALSVC_PORT": str(port), "CALSVC_DRAIN_DELAY": "0.1", **environ}
+    settings = {
+        "CALSVC_PORT": str(port),
+        "CALSVC_DRAIN_DELAY": "0.1",
+        "CALSVC_STORE": f"sqlite:///{folder}/waiting-{port}.db",
+        **environ,
+    }
     with (folder / f"service-{port}.log").open("w+b") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "calsvc"], env=os.environ | settings, cwd=folder_of_process, stdout=log, stderr=log

@@ -14,7 +14,7 @@ from calsvc.errors import CalsvcError
 from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
 from calsvc.service import create_service
-from calsvc.settings import Settings
+from calsvc.settings import IN_MEMORY, Settings
 from observability.telemetry import Telemetry
 from tests.clock import Clock
 from tests.test_schema import WORKOUT, workout
@@ -29,7 +29,8 @@ class Service:
         self.clock = Clock()
         self.lifecycle = Lifecycle()
         self.telemetry = Telemetry({"service.name": "test"})
-        self.state = create_service(Settings(model=bundle, **settings), self.telemetry, self.lifecycle, self.clock)
+        described = Settings(**{"model": bundle, "store": IN_MEMORY, **settings})
+        self.state = create_service(described, self.telemetry, self.lifecycle, self.clock)
         self.source = open_model_source(self.state)
         self.client = TestClient(create_app(self.state, self.source), raise_server_exceptions=False)
 

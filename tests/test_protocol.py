@@ -22,7 +22,7 @@ from calsvc.loading import open_model_source
 from calsvc.protocol import Held, Outbox
 from calsvc.server import uvicorn_config
 from calsvc.service import Service, create_service
-from calsvc.settings import Settings
+from calsvc.settings import IN_MEMORY, Settings
 from observability.histogram import Distribution
 from observability.logs import JsonLines
 from observability.sampling import Collector
@@ -122,7 +122,9 @@ async def running(bundle: Path, limit: int) -> AsyncIterator[Running]:
     """Serve with room for `limit` requests, and spans that nobody takes."""
     lifecycle = Lifecycle()
     telemetry = Telemetry({"service.name": "test"}, Collector("http://127.0.0.1:9/v1/traces", {}, timeout=0.1))
-    service = create_service(Settings(model=bundle, max_in_flight=limit), telemetry, lifecycle, Clock())
+    service = create_service(
+        Settings(model=bundle, store=IN_MEMORY, max_in_flight=limit), telemetry, lifecycle, Clock()
+    )
     server = uvicorn.Server(uvicorn_config(create_app(service, open_model_source(service))))
     listener = socket.create_server(("127.0.0.1", 0))
     gate = Gate()

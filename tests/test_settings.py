@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from calsvc.errors import SettingsError
-from calsvc.settings import RegisteredModel, Settings, cpu_threads, thread_caps
+from calsvc.settings import IN_MEMORY, RegisteredModel, Settings, cpu_threads, thread_caps
 
 
 def test_an_empty_environment_gives_the_documented_defaults():
@@ -34,6 +34,7 @@ def test_every_key_is_read():
         "CALSVC_CPU_FRACTION": "1",
         "CALSVC_MAX_IN_FLIGHT": "7",
         "CALSVC_MAX_PENDING": "8",
+        "CALSVC_STORE_BACKLOG": "9",
         "CALSVC_DRAIN_DELAY": "0",
     }
     assert Settings.from_env(environ) == Settings(
@@ -46,12 +47,14 @@ def test_every_key_is_read():
         tracking_token="t",  # noqa: S106
         tracking_username="u",
         tracking_password="p",  # noqa: S106
+        store=IN_MEMORY,
         feedback_retention=7200.0,
         feedback_delay=5.5,
         quality_window=60,
         cpu_fraction=1.0,
         max_in_flight=7,
         max_pending=8,
+        store_backlog=9,
         drain_delay=0.0,
     )
 
@@ -62,6 +65,32 @@ def test_a_model_may_be_an_alias_of_the_registry():
     assert settings.model == RegisteredModel("calories", "champion")
     assert str(settings.model) == "models:/calories@champion"
     assert settings.bundle_path == Path("data/bundle")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "where"),
+    [
+        ("memory://", "memory", ""),
+        ("sqlite:///a folder/waiting.db", "sqlite", "a folder/waiting.db"),
+        ("sqlite:////var/lib/waiting.db", "sqlite", "/var/lib/waiting.db"),
+        ("redis://127.0.0.1:6379/0", "redis", "redis://127.0.0.1:6379/0"),
+        ("rediss://store", "redis", "rediss://store"),
+        ("redis://[::1]:6379", "redis", "redis://[::1]:6379"),
+    ],
+)
+def test_a_store_is_an_address(text: str, kind: str, where: str):
+    """Its kind and its place; and it is shown as it was set."""
+    store = Settings.from_env({"CALSVC_STORE": text}).store
+    assert store == (kind, where)
+    assert str(store) == text
+
+
+def test_a_password_in_an_address_is_not_shown():
+    """Neither in the line that refuses it nor in what settings look like."""
+    with pytest.raises(SettingsError, match=r"^CALSVC_STORE='redis://\*\*\*@host/name': expected") as caught:
+        Settings.from_env({"CALSVC_STORE": "redis://me:hunter2@host/name"})
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(Settings.from_env({"CALSVC_STORE": "redis://me:hunter2@host/0"}))
 
 
 def test_secrets_are_not_in_the_repr():
@@ -83,6 +112,14 @@ def test_an_empty_value_counts_as_unset():
         ("CALSVC_PORT", "8000.5"),
         ("CALSVC_HOST", "my host"),
         ("CALSVC_STORE", "postgres://x"),
+        ("CALSVC_STORE", "memory"),
+        ("CALSVC_STORE", "sqlite://waiting.db"),
+        ("CALSVC_STORE", "sqlite:///"),
+        ("CALSVC_STORE", "redis:///0"),
+        ("CALSVC_STORE", "redis://host:port"),
+        ("CALSVC_STORE", "redis://host:0"),
+        ("CALSVC_STORE", "redis://host/name"),
+        ("CALSVC_STORE_BACKLOG", "0"),
         ("CALSVC_FEEDBACK_DELAY", "nan"),
         ("CALSVC_FEEDBACK_DELAY", "-1"),
         ("CALSVC_FEEDBACK_RETENTION", "inf"),

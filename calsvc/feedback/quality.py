@@ -173,6 +173,10 @@ class Scoreboard:
         if series.role == CHAMPION:  # a shadow prediction waits for the same label: it counts once in coverage
             self._made.at(second)[0] += 1.0
 
+    def restored(self, made_at: float) -> None:
+        """Know of a prediction that another process has answered and counted, and whose label may come to this one."""
+        self._made.at(math.floor(made_at))[0] += 1.0
+
     def judged(self, series: Series, kcal: float, made_at: float, true_kcal: float, now: float) -> float:
         """Charge a prediction with its truth; return its squared log error."""
         squared = squared_log_error(kcal, true_kcal)

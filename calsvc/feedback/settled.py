@@ -1,9 +1,10 @@
 """Truths that were joined, kept to tell the same truth that comes again from another one."""
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-RecordId = int | str
+from calsvc.feedback.records import RecordId
 
 SLICES: Final = 256
 """Slices of the retention: few enough to look an id up in each, many enough to be near the retention's end."""
@@ -54,3 +55,9 @@ class SettledTruths:
 
     def _forget_oldest(self) -> None:
         self._count -= len(self._slices.popleft().truths)
+
+    def items(self) -> Iterator[tuple[RecordId, float, float]]:
+        """Yield each truth with its id and about when it came, the oldest first; one that came again stands twice."""
+        for begun, truths in self._slices:
+            for record_id, true_kcal in truths.items():
+                yield record_id, true_kcal, begun

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from calsvc.feedback.quality import CHAMPION, Coverage, Quality, SeriesSnapshot
-from calsvc.feedback.store import StoreStatistics
+from calsvc.feedback.records import StoreStatistics
 from calsvc.service import Service
 from calsvc.serving import ServingModel
 from observability.histogram import Histogram

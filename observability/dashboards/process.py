@@ -51,6 +51,15 @@ PROCESS: Final = Section(
             width=6,
             alerts=("CalsvcSpansDropped",),
         ),
+        Panel(
+            "Store degraded",
+            "1 while a replica cannot keep its predictions as it should: a shared store is out of its reach, or the "
+            "disk refuses the journal. They are answered all the same. Normal: 0.",
+            "none",
+            (Query(of(signals.STORE_IS_DEGRADED), "{{instance}}"),),
+            width=24,
+            alerts=("CalsvcStoreDegraded",),
+        ),
     ),
 )
 RUNNING: Final = Section(

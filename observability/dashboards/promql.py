@@ -54,6 +54,11 @@ def total(expr: str, *by: str) -> str:
     return f"sum by ({', '.join(by)}) ({expr})" if by else f"sum({expr})"
 
 
+def highest(expr: str) -> str:
+    """Take the highest value: of what every replica tells of all."""
+    return f"max({expr})"
+
+
 def with_route(expr: str) -> str:
     """Give the series of paths that do not exist a route that can be read: theirs is empty."""
     return f'label_replace({expr}, "http_route", "(no such path)", "http_route", "")'

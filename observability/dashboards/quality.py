@@ -6,7 +6,7 @@ from observability import signals
 from observability.dashboards import promql
 from observability.dashboards.boards import KCAL, Board, Limit, Panel, Query, Section
 from observability.dashboards.challenger import CHALLENGER
-from observability.dashboards.promql import CHAMPION, OF_MODEL, VERSION, of, rate, recorded, total
+from observability.dashboards.promql import CHAMPION, OF_MODEL, VERSION, highest, of, rate, recorded, total
 
 NO_LABELS: Final = "No label came in the last five minutes"
 NOT_YET: Final = "no label is due yet: that takes five minutes from the first prediction"
@@ -81,7 +81,7 @@ GLANCE: Final = Section(
             "Waiting for truth",
             "Predictions without a label so far. Normal: what five minutes of predictions are.",
             "short",
-            (Query(total(of(signals.PENDING)), "pending"),),
+            (Query(highest(of(signals.PENDING)), "pending"),),
             kind="stat",
             width=4,
         ),

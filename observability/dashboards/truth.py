@@ -6,7 +6,7 @@ from observability import signals
 from observability.dashboards import promql
 from observability.dashboards.boards import Limit, Panel, Query, Section
 from observability.dashboards.datasources import FAILED_TRACES, SLOW_TRACES
-from observability.dashboards.promql import ANSWERED, CHAMPION, of, rate, sent_by, total
+from observability.dashboards.promql import ANSWERED, CHAMPION, highest, of, rate, sent_by, total
 from observability.dashboards.sending import LATE, NO_RUN, OK, PREDICT, quantiles_from
 
 NO_TRUTH: Final = "No label came lately"
@@ -23,7 +23,7 @@ TRUTH: Final = Section(
             (
                 Query(total(sent_by(signals.SIM_OWED)), "owed"),
                 Query(total(sent_by(signals.SIM_DUE)), "due"),
-                Query(total(of(signals.PENDING)), "waited for by the service"),
+                Query(highest(of(signals.PENDING)), "waited for by the service"),
             ),
             alerts=("CalsvcFeedbackMissing",),
         ),

@@ -79,7 +79,7 @@ def _windows(
     requests, model = templates(rows()), Settings.from_env(os.environ).bundle_path
     with ExitStack() as stack:
         servers = {
-            rung.name: stack.enter_context(serving(program(rung, collector, model), folder, cores.server))
+            rung.name: stack.enter_context(serving(program(rung, collector, model, folder), folder, cores.server))
             for rung in rungs
         }
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any, Self
 from unittest.mock import patch
 
+from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.store import MemoryStore
 
 
@@ -28,6 +29,9 @@ class ConstantScorer:
 
 class Forgetful(MemoryStore):
     """Remembers nothing."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__(Ledger(1.0, 1))
 
     async def remember(self, record_id: Any, prediction: Any) -> None:
         """Forget it at once."""
@@ -65,7 +69,7 @@ class Silence:
 
 REPLACEMENTS = {
     "scoring": {"calsvc.loading.open_beside": constant_scorer},
-    "store": {"calsvc.service.MemoryStore": Forgetful},
+    "store": {"calsvc.service.create_store": Forgetful},
     "metrics": {"calsvc.direct.Request": Silence, "calsvc.service.Service.answered": nothing},
     "logs": {},
 }

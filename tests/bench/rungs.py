@@ -12,17 +12,22 @@ PARTIAL: Final = "tests.bench.partial"
 RATIO: Final = 0.1
 SAMPLED: Final = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": str(RATIO)}
 UNSAMPLED: Final = {"OTEL_TRACES_SAMPLER": "always_off"}
-SERVICE: Final = {"CALSVC_DRAIN_DELAY": "0", "CALSVC_HANDOUT_DIR": "no handout: the bundle is served as it is"}
+SERVICE: Final = {
+    "CALSVC_DRAIN_DELAY": "0",
+    "CALSVC_HANDOUT_DIR": "no handout: the bundle is served as it is",
+    "CALSVC_STORE": "memory://",
+}
 
 
 class Rung(NamedTuple):
-    """One server. `traced` and `profiled`: to the collector of the measurement."""
+    """One server. `traced` and `profiled`: to the collector of the measurement. `journal`: predictions outlive it."""
 
     name: str
     module: tuple[str, ...]
     environ: Mapping[str, str] = {}
     traced: bool = False
     profiled: bool = False
+    journal: bool = False
 
     @property
     def slug(self) -> str:
@@ -40,16 +45,26 @@ LADDER: Final = (
     Rung("+ schema", (PARTIAL, "scoring", "store", "metrics", "logs"), UNSAMPLED),
     Rung("+ scoring", (PARTIAL, "store", "metrics", "logs"), UNSAMPLED),
     Rung("+ store", (PARTIAL, "metrics", "logs"), UNSAMPLED),
-    Rung("+ metrics", ("calsvc",), UNSAMPLED),
-    Rung("+ traces, 10 %", (PARTIAL, "logs"), SAMPLED, traced=True),
-    Rung("+ logs", ("calsvc",), SAMPLED, traced=True),
-    Rung("+ profiling", ("calsvc",), SAMPLED, traced=True, profiled=True),
+    Rung("+ journal", (PARTIAL, "metrics", "logs"), UNSAMPLED, journal=True),
+    Rung("+ metrics", ("calsvc",), UNSAMPLED, journal=True),
+    Rung("+ traces, 10 %", (PARTIAL, "logs"), SAMPLED, traced=True, journal=True),
+    Rung("+ logs", ("calsvc",), SAMPLED, traced=True, journal=True),
+    Rung("+ profiling", ("calsvc",), SAMPLED, traced=True, profiled=True, journal=True),
 )
 
 
-def program(rung: Rung, collector: int, model: Path | None = None) -> Program:
-    """Return how to run a rung that sends what it has to the collector's port. `model`: the bundle, if another."""
+def program(rung: Rung, collector: int, model: Path | None = None, folder: Path = Path()) -> Program:
+    """Return how to run a rung.
+
+    Args:
+        rung: what to run.
+        collector: the port to which it sends what it has.
+        model: the bundle, if another.
+        folder: for its journal.
+    """
     environ = {**SERVICE, **rung.environ}
+    if rung.journal:
+        environ["CALSVC_STORE"] = f"sqlite:///{folder / rung.slug}.db"
     if model is not None:
         environ["CALSVC_MODEL"] = str(model.resolve())
     base = f"http://127.0.0.1:{collector}/{rung.slug}"

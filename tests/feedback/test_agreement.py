@@ -1,17 +1,17 @@
-"""Store and scoreboard against a naive model that keeps every event in a list and recomputes everything."""
+"""Ledger and scoreboard against a naive model that keeps every event in a list and recomputes everything."""
 
 import math
 from dataclasses import dataclass
 
-import anyio
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from calsvc.errors import TruthConflict, UnknownId
+from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.quality import Scoreboard, Series
-from calsvc.feedback.store import MemoryStore, Remembered
+from calsvc.feedback.records import Remembered
 
 WINDOW, DELAY, RETENTION = 5, 7.0, 40.0
 SERIES = (Series("v1", "champion"), Series("v2", "champion"))
@@ -37,7 +37,7 @@ class Agreement(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.events: list[Event] = []
-        self.store = MemoryStore(RETENTION, max_pending=10_000)
+        self.ledger = Ledger(RETENTION, max_pending=10_000)
         self.board = Scoreboard(WINDOW, DELAY)
 
     @rule(seconds=st.one_of(st.floats(0, 0.5), st.floats(0, 12), st.sampled_from([1.0, 5.0, 7.0, 40.0])))
@@ -48,7 +48,7 @@ class Agreement(RuleBasedStateMachine):
     @rule(record_id=st.integers(0, 8), series=st.sampled_from(SERIES), kcal=st.floats(-1, 400))
     def predict(self, record_id: int, series: Series, kcal: float) -> None:
         """A record is predicted, perhaps again."""
-        anyio.run(self.store.remember, record_id, Remembered(kcal, self.now, series))
+        self.ledger.remember(record_id, Remembered(kcal, self.now, series))
         self.board.predicted(series, kcal, self.now)
         for event in self.events:
             event.latest = event.latest and event.record_id != record_id
@@ -59,7 +59,7 @@ class Agreement(RuleBasedStateMachine):
         """A truth comes: in time, late, again, different, or for nobody."""
         expected = self.expected_outcome(record_id, truth)
         try:
-            joined = anyio.run(self.store.join, record_id, truth, self.now)
+            joined = self.ledger.join(record_id, truth, self.now)
         except (UnknownId, TruthConflict) as error:
             assert type(error) is expected
             return
@@ -124,13 +124,13 @@ class Agreement(RuleBasedStateMachine):
     @invariant()
     def pending_agrees(self) -> None:
         """What waits is what is latest, without truth and not too old."""
-        self.store.sweep(self.now, limit=10_000)
+        self.ledger.sweep(self.now, limit=10_000)
         waiting = [
             event
             for event in self.events
             if event.latest and event.joined_at is None and self.now - event.made_at <= RETENTION
         ]
-        assert self.store.statistics().pending == len(waiting)
+        assert self.ledger.statistics().pending == len(waiting)
 
 
 TestAgreement = Agreement.TestCase

@@ -5,6 +5,7 @@ Metrics, spans and log events are those of observability/signals.py, with their 
 
 import json
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -40,6 +41,7 @@ from tests.observability.test_otlp import LocalCollector
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
 from tests.serving import serving
 from tests.test_app import running
+from tests.test_schema import WORKOUT
 from tests.test_shadow import Challenger, challenge, in_the_loop
 
 OF_EACH_LINE = {"timestamp", "level", "event", "message", *IN_LINES}
@@ -97,6 +99,7 @@ def seen(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Seen:
         first_life(workshop, folder, (registry, collector), everything)
         second_life(folder, registry, everything)
         everything.take(collector)
+    lives_of_a_store(workshop, folder, everything)
     run_in_vain(folder, everything)
     with listening() as listener:
         make_mistakes(workshop.bundle)
@@ -166,6 +169,38 @@ def second_life(folder: Path, registry: StandIn, everything: Seen) -> None:
         wait_for(service, signals.MODEL_RESTORED)
         assert service.stop() == 0
         everything.read(service.output())
+
+
+def lives_of_a_store(workshop: Workshop, folder: Path, everything: Seen) -> None:
+    """Take a store's file away, damage it, leave it in order, and put something in the place of its folder."""
+    file = folder / "store" / "waiting.db"
+    environ = workshop.environ() | {"CALSVC_STORE": f"sqlite:///{file}"}
+
+    @contextmanager
+    def life(after: signals.Event | None) -> Iterator[ServiceProcess]:
+        with service_process(folder, environ) as service:
+            if after is not None:
+                wait_for(service, after)
+            assert service.call("/predict", WORKOUT)[0] == 200
+            yield service
+            everything.read(service.output())
+
+    with life(after=None) as service:
+        for each in file.parent.iterdir():
+            each.unlink()
+        assert service.call("/predict", WORKOUT)[0] == 200
+        wait_for(service, signals.STORE_BACK)
+        assert service.stop(signal.SIGKILL) == -signal.SIGKILL
+    for each in file.parent.iterdir():  # the write-ahead log, too: it would be enough to restore everything
+        each.write_bytes(b"no database" * 1000)
+    with life(after=signals.STORE_DAMAGED) as service:
+        assert service.stop() == 0
+    with life(after=signals.STORE_RESTORED) as service:
+        shutil.rmtree(file.parent)
+        file.parent.touch()
+        assert service.call("/predict", WORKOUT)[0] == 200
+        wait_for(service, signals.STORE_DEGRADED)
+        assert service.stop() == 0
 
 
 def move(service: ServiceProcess, registry: StandIn, **aliases: str) -> None:

@@ -69,7 +69,8 @@ def test_an_altered_bundle_is_not_served(workshop: Workshop, tmp_path: Path):
     content = bytearray((altered / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (altered / "model.onnx").write_bytes(content)
-    stopped = run_module(ROOT, "calsvc", CALSVC_MODEL=str(altered), CALSVC_PORT=str(free_port()))
+    environ = {"CALSVC_MODEL": str(altered), "CALSVC_STORE": "memory://", "CALSVC_PORT": str(free_port())}
+    stopped = run_module(ROOT, "calsvc", **environ)
     assert stopped.returncode == 1
     assert stopped.stderr.startswith("error: ")
     assert "model.onnx" in stopped.stderr

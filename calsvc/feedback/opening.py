@@ -1,0 +1,49 @@
+"""Which store an address names. Nothing is opened here, and nothing loaded that is not used."""
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from calsvc.feedback.ledger import Ledger
+from calsvc.feedback.store import JoinStore, MemoryStore
+from calsvc.settings import Settings
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def create_store(settings: Settings, clock: Callable[[], float]) -> JoinStore:
+    """Return the store that the settings name. `clock`: monotonic seconds, the service's."""
+    kind, where = settings.store
+    ledger = Ledger(settings.feedback_retention, settings.max_pending)
+    if kind == "memory":
+        return MemoryStore(ledger)
+    if kind == "sqlite":
+        from calsvc.feedback.durable import DurableStore  # noqa: PLC0415
+        from calsvc.feedback.journal import Moment  # noqa: PLC0415
+        from calsvc.feedback.keeper import Keeping  # noqa: PLC0415
+
+        boot = boot_id()
+
+        def now() -> Moment:
+            return Moment(boot, clock(), time.time())
+
+        return DurableStore(ledger, Keeping(Path(where), settings.feedback_retention, settings.max_pending, now))
+    from calsvc.feedback.link import Link  # noqa: PLC0415
+    from calsvc.feedback.valkey import Bounds, SharedStore  # noqa: PLC0415
+
+    instance = os.urandom(6).hex().encode()
+    bounds = Bounds(settings.max_pending, settings.store_backlog)
+    return SharedStore(Link(where, instance, settings.feedback_retention), instance, clock, bounds)
+
+
+@cache
+def boot_id() -> str:
+    """Return what names this boot of the machine; where nothing does, every process has a name of its own."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return uuid.uuid4().hex

@@ -1,0 +1,105 @@
+"""The way to the server that all replicas share: Redis or Valkey, asked by two scripts that run there."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from calsvc.feedback.facts import Call
+
+PATIENCE: Final = 0.5
+"""Seconds that the server may take for an answer, or for a connection, before it counts as out of reach."""
+CONNECTIONS: Final = 4
+REPLICAS: Final = b"calsvc:replicas"
+WAITING: Final = b"calsvc:waiting"
+HERE: Final = Path(__file__).parent
+
+
+class LinkDown(Exception):
+    """The server cannot be reached, or does not do what it is asked."""
+
+
+class Presence(NamedTuple):
+    """How things stand at the server.
+
+    Args:
+        at: milliseconds by the server's clock.
+        known: whether it knew this replica.
+        waiting: predictions that wait, of all replicas.
+        expired: predictions that have expired since any replica asked last.
+        replicas: all that are there, or were a minute ago.
+    """
+
+    at: int
+    known: bool
+    waiting: int
+    expired: int
+    replicas: Sequence[bytes]
+
+
+class Link:
+    """A connection pool and the two scripts. Every method may raise `LinkDown`; none tries twice.
+
+    Args:
+        url: `redis://` or `rediss://`.
+        instance: the name of this replica among all.
+        retention: seconds.
+    """
+
+    def __init__(self, url: str, instance: bytes, retention: float) -> None:
+        parts = urlsplit(url)
+        self.name = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
+        """The address, without a password."""
+        self._client = Redis.from_url(
+            url,
+            socket_timeout=PATIENCE,
+            socket_connect_timeout=PATIENCE,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=CONNECTIONS,
+            client_name="calsvc",
+        )
+        self._calls = self._client.register_script((HERE / "calls.lua").read_bytes())
+        self._presence = self._client.register_script((HERE / "presence.lua").read_bytes())
+        self._fixed = (instance, round(retention * 1e3))
+
+    async def send(self, calls: Sequence[Call]) -> list[list[Any]]:
+        """Send calls in one go; return a reply for each."""
+        keys = [REPLICAS, WAITING, *(call.key for call in calls)]
+        arguments = [*self._fixed, *(each for call in calls for each in call.arguments)]
+        try:
+            replies: list[list[Any]] = await self._calls(keys, arguments)
+        except (RedisError, OSError) as error:
+            raise _down(error) from None
+        return replies
+
+    async def presence(self, *, announce: bool, in_touch: float, others: Iterable[bytes]) -> Presence:
+        """Ask how things stand; with `announce`, say that this replica is there and holds nothing back.
+
+        `in_touch`: seconds without a break until now. `others`: replicas to wait for, should the server not know them.
+        """
+        arguments: list[bytes | int] = [*self._fixed, int(announce), round(in_touch * 1e3), *others]
+        try:
+            at, known, waiting, expired, replicas = await self._presence([REPLICAS, WAITING], arguments)
+        except (RedisError, OSError) as error:
+            raise _down(error) from None
+        return Presence(at, bool(known), waiting, expired, replicas)
+
+    async def leave(self) -> None:
+        """Say that this replica will not come back: nobody has to wait for it."""
+        try:
+            await self._client.zrem(REPLICAS, self._fixed[0])
+        except (RedisError, OSError) as error:
+            raise _down(error) from None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def _down(error: Exception) -> LinkDown:
+    return LinkDown(f"{type(error).__name__}: {error}")

@@ -1,0 +1,42 @@
+-- A replica says that it is there and has given back all that it held, and is told how things stand.
+--
+-- KEYS: replicas, waiting; see calls.lua.
+-- ARGV: this replica, retention in ms, '1' to say so or '0' only to look, ms for which it has been in touch without a
+-- break, then the other replicas that it knows of.
+-- Returns: ms by this server, whether it knew this replica, predictions that wait, predictions that have expired since
+-- somebody looked last, all replicas.
+
+local replicas, waiting = KEYS[1], KEYS[2]
+local me, retention, announce, in_touch = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4])
+local slice = math.ceil(retention / 256)
+local fresh, gone = 3000, 60000
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local last = tonumber(redis.call('ZSCORE', replicas, me) or nil)
+if announce then
+    redis.call('ZADD', replicas, now, me)
+end
+if not last then
+    -- The server has forgotten all of them. Until they are back they count as out of touch: see `unsure` in calls.lua.
+    for i = 5, #ARGV do
+        redis.call('ZADD', replicas, 'NX', now - fresh - 1, ARGV[i])
+    end
+elseif in_touch >= gone then
+    -- Only who was here all the time can tell that others were not. Those are taken for dead, and what they held for lost.
+    redis.call('ZREMRANGEBYSCORE', replicas, '-inf', now - gone)
+    redis.call('ZREMRANGEBYSCORE', replicas, now + gone, '+inf')
+end
+
+local counts = redis.call('HGETALL', waiting)
+local wait, expired = 0, 0
+for i = 1, #counts, 2 do
+    if (counts[i] + 1) * slice < now - retention then
+        redis.call('HDEL', waiting, counts[i])
+        expired = expired + counts[i + 1]
+    else
+        wait = wait + counts[i + 1]
+    end
+end
+return {now, last and 1 or 0, math.max(0, wait), math.max(0, expired), redis.call('ZRANGE', replicas, 0, -1)}

@@ -1,0 +1,50 @@
+"""A real Redis or Valkey on loopback, that tests fill, stop, kill and start again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.live.program import Program
+from tests.needed import needed
+from tests.service_process import free_port
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "everysec")
+"""What docs/store.md asks for: it comes back with all that it had confirmed."""
+FORGETFUL = ("--appendonly", "no")
+"""It comes back empty."""
+
+
+class RedisServer:
+    """A server with its data in `folder`, the same port whenever it is started."""
+
+    def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
+        port = free_port()
+        folder.mkdir(exist_ok=True)
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self.client: Any = redis.Redis(port=port, socket_timeout=5)
+        """To look into it."""
+        command = [needed("redis-server", "valkey-server"), "--port", str(port), "--bind", "127.0.0.1"]
+        command += ["--dir", str(folder), "--save", "", *options]
+        program = Program(command, self._answers, folder / "redis.log")
+        self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+
+@contextmanager
+def running_redis(folder: Path, options: tuple[str, ...] = DURABLE) -> Iterator[RedisServer]:
+    """Run one."""
+    server = RedisServer(folder, options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
+        server.client.close()

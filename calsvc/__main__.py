@@ -1,9 +1,11 @@
 """`python -m calsvc`: settings, a model where none exists yet, telemetry, then serve until told to go."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from calsvc.errors import CalsvcError, HandoutError, SettingsError
 from calsvc.settings import RegisteredModel, Settings, available_cpus, thread_caps
@@ -11,6 +13,8 @@ from calsvc.settings import RegisteredModel, Settings, available_cpus, thread_ca
 
 def main() -> int:
     """Serve; return the exit code: 0 after a signal, 1 when it could not serve, 2 for a wrong setting."""
+    for told_to_go in (signal.SIGTERM, signal.SIGINT):  # until the server has handlers of its own
+        signal.signal(told_to_go, lambda *_: sys.exit(0))
     try:
         settings = Settings.from_env(os.environ)
         os.environ.update(thread_caps(settings, os.environ, available_cpus()))
@@ -33,8 +37,18 @@ def _ensure_bundle(settings: Settings) -> None:
     if settings.model.exists() and not _is_outdated(settings):
         return
     command = [sys.executable, "-m", "calsvc.training.train", "--engine", "auto", "--out", str(settings.model)]
-    if subprocess.run(command, check=False).returncode != 0:
+    if _run(command) != 0:
         raise HandoutError("there is no model to serve, and training one has failed: see above")
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a program to its end; whoever tells this one to go tells that one, too."""
+    with subprocess.Popen(command) as child:
+        try:
+            return child.wait()
+        except SystemExit:
+            child.terminate()
+            raise
 
 
 def _is_outdated(settings: Settings) -> bool:

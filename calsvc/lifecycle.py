@@ -38,7 +38,7 @@ class Lifecycle:
 
     def ready(self) -> None:
         """Answer from now on, unless the process was told to go while it was starting."""
-        if self.phase is Phase.STARTING:
+        if self.phase is Phase.STARTING and not self.leaving:
             self.phase = Phase.READY
             self._ready.set()
 
@@ -50,7 +50,9 @@ class Lifecycle:
         self._leaving.set()
 
     def fail(self, failure: Exception) -> None:
-        """Give up: the process cannot serve, and says why."""
+        """Give up: the process cannot serve, and says why, unless it was told to go anyway."""
+        if self.leaving:
+            return
         self.phase = Phase.FAILED
         self.failure = failure
         self._leaving.set()

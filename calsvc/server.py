@@ -1,7 +1,8 @@
 """The process around the application: telemetry, uvicorn, and the order of leaving.
 
-SIGTERM: not ready any more, serving on for the drain delay, then the port closes, requests in flight finish, and
-telemetry is flushed. SIGINT the same without the delay. A second signal leaves at once. SIGHUP: look for a new model.
+SIGTERM: not ready any more, serving on for the drain delay while each answer closes its connection, then the port
+closes, requests in flight finish, and store and telemetry are flushed. SIGINT the same without the delay. A second
+signal waits for nobody, and flushes all the same. SIGHUP: look for a new model.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ from observability.tracing import current_ids
 
 CLOSE_TIMEOUT: Final = 10
 """Seconds that requests in flight get to finish once the port is closed."""
+CONNECT_ANEW: Final = (b"connection", b"close")
 KEEP_ALIVE: Final = 75
 """Seconds an idle connection stays open: longer than the pause between two bursts."""
 
@@ -57,7 +59,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     service.profiles = start_profiles(settings.profiles_address, "calsvc", {"service_version": __version__})
     source = open_model_source(service)
     app = service.profiles.endpoints(create_app(service, source), CALLS)
-    server = _Server(uvicorn_config(app), lifecycle)
+    server = Server(uvicorn_config(app), lifecycle)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_announce, service, listener)
@@ -91,7 +93,7 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's server with its one hook for signals: what a signal means is the lifecycle's business."""
 
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
@@ -101,13 +103,27 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Begin to leave; at the second signal stop waiting for anybody."""
+        self._loop.call_soon_threadsafe(self._told_to_go, sig)
+
+    def _told_to_go(self, sig: int) -> None:
         if self._lifecycle.leaving:
-            self.should_exit = self.force_exit = True
-        self._loop.call_soon_threadsafe(self._lifecycle.drain, sig == signal.SIGTERM)
+            self._cut_off()
+        self._lifecycle.drain(sig == signal.SIGTERM)
+
+    def ask_to_connect_anew(self) -> None:
+        """Close each connection with its next answer: who comes again connects anew, perhaps to another replica."""
+        self.config.encoded_headers.append(CONNECT_ANEW)
+        self.server_state.default_headers = [*self.server_state.default_headers, CONNECT_ANEW]
+
+    def _cut_off(self) -> None:
+        self.should_exit = True
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
-async def _leave(lifecycle: Lifecycle, server: uvicorn.Server, drain_delay: float) -> None:
+async def _leave(lifecycle: Lifecycle, server: Server, drain_delay: float) -> None:
     await lifecycle.wait_leaving()
+    server.ask_to_connect_anew()
     if lifecycle.phase is Phase.DRAINING:
         seconds = drain_delay if lifecycle.patient else 0.0
         tell(SERVICE_DRAINING, {"seconds": seconds})

@@ -5,6 +5,7 @@ a thread writes what was noted meanwhile. Where the disk refuses, they go on, an
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -12,7 +13,7 @@ from anyio import to_thread
 
 from calsvc.errors import StoreError
 from calsvc.feedback.entries import Note, Truth, notes_of
-from calsvc.feedback.journal import Damaged, JournalError
+from calsvc.feedback.journal import Damaged, InUse, JournalError
 from calsvc.feedback.keeper import Keeper, Keeping
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.records import Joined, RecordId, Remembered, Shadow
@@ -22,6 +23,9 @@ from observability.signals import STORE_BACK, STORE_DAMAGED, STORE_DEGRADED, STO
 
 WRITE_INTERVAL: Final = 0.025
 """Seconds that a note waits for others to be written with: about what a killed process loses."""
+LOCK_INTERVAL: Final = 0.1
+LOCK_PATIENCE: Final = 10.0
+"""Seconds to wait for another process to let go of the file: one that is being replaced needs a moment to leave."""
 RETRY_INTERVAL: Final = 0.5
 """Seconds until a disk that has refused is tried again."""
 MOST_NOTES: Final = 200_000
@@ -51,7 +55,7 @@ class DurableStore:
     async def open(self, now: float) -> Iterable[Remembered]:  # noqa: ARG002 - the keeper has its own
         """See `JoinStore.open`. What is damaged is put aside, and what could be read of it is kept."""
         try:
-            aside = await to_thread.run_sync(self._keeper.restore, self._ledger)
+            aside = await self._restored()
         except JournalError as error:
             raise StoreError(
                 f"CALSVC_STORE: {self._keeping.path} {error}; name another file, or memory:// for none"
@@ -64,6 +68,17 @@ class DurableStore:
         elif waiting:
             tell(STORE_RESTORED, {"file": str(self._keeping.path), "waiting": len(waiting)})
         return waiting
+
+    async def _restored(self) -> Path | None:
+        """Have the ledger told what the journal says; see `Keeper.restore`."""
+        until = anyio.current_time() + LOCK_PATIENCE
+        while True:
+            try:
+                return await to_thread.run_sync(self._keeper.restore, self._ledger)
+            except InUse:
+                if anyio.current_time() >= until:
+                    raise
+                await anyio.sleep(LOCK_INTERVAL)
 
     async def run(self, late: Callable[[LateJoin], None]) -> None:  # noqa: ARG002 - every join is answered
         """Write what was noted, soon and together."""

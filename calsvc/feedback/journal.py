@@ -18,8 +18,6 @@ import msgspec
 from calsvc.feedback.entries import Entry, decode, encode
 
 FORMAT: Final = 1
-LOCK_PATIENCE: Final = 10.0
-"""Seconds to wait for another process to let go of the file: one that is being replaced needs a moment to leave."""
 TRIMMED_AT_ONCE: Final = 1000
 """Batches that are looked at in one go when old ones are removed."""
 _TABLE: Final = """
@@ -45,8 +43,8 @@ class Damaged(JournalError):
     """The file is not what it was when it was written."""
 
 
-class NotOurs(JournalError):
-    """Another process has the file open, or it is something else than a journal of this format."""
+class InUse(JournalError):
+    """Another process has the file open."""
 
 
 class Moment(NamedTuple):
@@ -172,16 +170,16 @@ def open_journal(path: Path) -> Journal:
     """Open the file for this process alone, made where there is none.
 
     Raises:
-        NotOurs: another process has it, or it is no journal of this format.
+        InUse: another process has it.
         Damaged: it is not what it was.
-        JournalError: the disk does not let us.
+        JournalError: it is no journal of this format, or the disk does not let us.
     """
     with _named_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.stat().st_size:
             raise Damaged("is empty")  # what was never finished, or was cut off: SQLite would take it for a new one
         # Autocommit: each statement is a transaction. Any thread: they take turns.
-        connection = sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         with _named_errors():
             _prepare(connection)
@@ -202,7 +200,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute(_TABLE)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
     elif version != FORMAT:
-        raise NotOurs("is not a store of this version of calsvc")
+        raise JournalError("is not a store of this version of calsvc")
     connection.execute("COMMIT")
 
 
@@ -214,7 +212,7 @@ def _named_errors() -> Iterator[None]:
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise NotOurs("is in use by another process") from None
+            raise InUse("is in use by another process") from None
         raise (Damaged if name.startswith(_DAMAGE) else JournalError)(str(error)) from None
     except OSError as error:
         raise JournalError(error.strerror or str(error)) from None

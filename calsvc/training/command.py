@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from calsvc.settings import Settings, available_cpus, thread_caps
 def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace, Settings], None]) -> int:
     """Parse the command line, run `action`, and return the exit code: 0, 1 for an error, 2 for a wrong setting."""
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a handout's train.py must not go on alone
     try:
         settings = Settings.from_env(os.environ)
         # The numeric libraries read these when they load: the action imports them, no module of a command does.

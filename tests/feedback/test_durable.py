@@ -239,7 +239,7 @@ def test_no_more_entries_are_kept_than_could_matter(place: Place):
 
 def test_two_processes_do_not_share_a_file(place: Place, monkeypatch: pytest.MonkeyPatch):
     """The second one is told in one line whose setting it is, and what to do."""
-    monkeypatch.setattr("calsvc.feedback.journal.LOCK_PATIENCE", 0.05)
+    monkeypatch.setattr(durable, "LOCK_PATIENCE", 0.05)
 
     async def scenario() -> None:
         async with place.opened():

@@ -56,12 +56,24 @@ class Program:
             self._process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
         self.wait_for(f"an answer of {self._command[0]}", self._is_ready)
 
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Tell it to go, and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        return self._process.wait(PATIENCE)
+
     def signal(self, how: signal.Signals) -> None:
         """Stop it (SIGSTOP), let it go on (SIGCONT), or kill it."""
         assert self._process is not None
         self._process.send_signal(how)
         if how is signal.SIGKILL:
             self._process.wait(PATIENCE)
+
+    @property
+    def pid(self) -> int:
+        """The id of its process, the last one that was started."""
+        assert self._process is not None
+        return self._process.pid
 
     def end(self) -> None:
         """Whatever state it is in, it is gone afterwards."""
@@ -76,12 +88,13 @@ class Program:
             if answer := ask():
                 return answer
             time.sleep(0.1)
-        raise TimeoutError(f"{what} did not come within {PATIENCE:g} s: {self._said()}")
+        raise TimeoutError(f"{what} did not come within {PATIENCE:g} s: {self.said()}")
 
     def _is_ready(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, self._said()
+        assert self._process.poll() is None, self.said()
         return answers(self._health) if isinstance(self._health, str) else self._health()
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """The end of what it has printed, in all its lives."""
         return self._log.read_text(errors="replace")[-3000:]

@@ -1,16 +1,17 @@
 -- What replicas ask of the records that they share, many calls in one go, each of them atomic and harmless when it
 -- comes again. calsvc/feedback/valkey.py says what for.
 --
--- KEYS: replicas, waiting, then the record of each call.
+-- KEYS: replicas, missing, waiting, then the record of each call.
 -- ARGV: this replica, retention in ms, then six values for each call: its name and five arguments.
 -- Returns an array for each call; its first element is what became of it.
 --
 -- A record: {nonce, made, answer, shadow, truth, claim}. `nonce` names one prediction of the record, `made` is when
 -- (ms, by this server), `answer` and `shadow` are the replicas' own affair, `truth` is '' while it waits, `claim` names
 -- the feedback that settled it.
--- `replicas` holds when each replica was last heard of, `waiting` how many predictions wait of each stretch of time.
+-- `replicas` holds when each replica was last heard of, `missing` those that others know of and that were not heard of
+-- since this server has forgotten everything, `waiting` how many predictions wait of each stretch of time.
 
-local replicas, waiting = KEYS[1], KEYS[2]
+local replicas, missing, waiting = KEYS[1], KEYS[2], KEYS[3]
 local me, retention = ARGV[1], tonumber(ARGV[2])
 local slice = math.ceil(retention / 256)
 local fresh = 3000
@@ -69,7 +70,7 @@ end
 
 -- May another replica still hold what this server does not know? Then nobody can say that it is unknown.
 local function unsure()
-    if not redis.call('ZSCORE', replicas, me) then return true end
+    if not redis.call('ZSCORE', replicas, me) or redis.call('EXISTS', missing) == 1 then return true end
     return redis.call('ZCOUNT', replicas, '-inf', now - fresh) + redis.call('ZCOUNT', replicas, now + fresh, '+inf') > 0
 end
 
@@ -104,8 +105,8 @@ function calls.settle(key, nonce, age, since, truth)
 end
 
 local replies = {}
-for i = 3, #KEYS do
-    local at = 6 * (i - 3) + 3
+for i = 4, #KEYS do
+    local at = 6 * (i - 4) + 3
     replies[#replies + 1] = calls[ARGV[at]](KEYS[i], unpack(ARGV, at + 1, at + 5))
 end
 return replies

@@ -16,7 +16,8 @@ PATIENCE: Final = 0.5
 """Seconds that the server may take for an answer, or for a connection, before it counts as out of reach."""
 CONNECTIONS: Final = 4
 REPLICAS: Final = b"calsvc:replicas"
-WAITING: Final = b"calsvc:waiting"
+SHARED: Final = (REPLICAS, b"calsvc:missing", b"calsvc:waiting")
+"""Keys that both scripts use."""
 HERE: Final = Path(__file__).parent
 
 
@@ -69,7 +70,7 @@ class Link:
 
     async def send(self, calls: Sequence[Call]) -> list[list[Any]]:
         """Send calls in one go; return a reply for each."""
-        keys = [REPLICAS, WAITING, *(call.key for call in calls)]
+        keys = [*SHARED, *(call.key for call in calls)]
         arguments = [*self._fixed, *(each for call in calls for each in call.arguments)]
         try:
             replies: list[list[Any]] = await self._calls(keys, arguments)
@@ -84,7 +85,7 @@ class Link:
         """
         arguments: list[bytes | int] = [*self._fixed, int(announce), round(in_touch * 1e3), *others]
         try:
-            at, known, waiting, expired, replicas = await self._presence([REPLICAS, WAITING], arguments)
+            at, known, waiting, expired, replicas = await self._presence(SHARED, arguments)
         except (RedisError, OSError) as error:
             raise _down(error) from None
         return Presence(at, bool(known), waiting, expired, replicas)

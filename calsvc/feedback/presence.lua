@@ -1,15 +1,15 @@
 -- A replica says that it is there and has given back all that it held, and is told how things stand.
 --
--- KEYS: replicas, waiting; see calls.lua.
+-- KEYS: replicas, missing, waiting; see calls.lua.
 -- ARGV: this replica, retention in ms, '1' to say so or '0' only to look, ms for which it has been in touch without a
 -- break, then the other replicas that it knows of.
 -- Returns: ms by this server, whether it knew this replica, predictions that wait, predictions that have expired since
 -- somebody looked last, all replicas.
 
-local replicas, waiting = KEYS[1], KEYS[2]
+local replicas, missing, waiting = KEYS[1], KEYS[2], KEYS[3]
 local me, retention, announce, in_touch = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4])
 local slice = math.ceil(retention / 256)
-local fresh, gone = 3000, 60000
+local gone = 60000
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -17,16 +17,19 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local last = tonumber(redis.call('ZSCORE', replicas, me) or nil)
 if announce then
     redis.call('ZADD', replicas, now, me)
+    redis.call('ZREM', missing, me)
 end
 if not last then
-    -- The server has forgotten all of them. Until they are back they count as out of touch: see `unsure` in calls.lua.
+    -- The server has forgotten all of them, perhaps. Until they are back, they may hold what nobody else knows.
     for i = 5, #ARGV do
-        redis.call('ZADD', replicas, 'NX', now - fresh - 1, ARGV[i])
+        if not redis.call('ZSCORE', replicas, ARGV[i]) then redis.call('ZADD', missing, now, ARGV[i]) end
     end
 elseif in_touch >= gone then
     -- Only who was here all the time can tell that others were not. Those are taken for dead, and what they held for lost.
-    redis.call('ZREMRANGEBYSCORE', replicas, '-inf', now - gone)
-    redis.call('ZREMRANGEBYSCORE', replicas, now + gone, '+inf')
+    for _, each in ipairs({replicas, missing}) do
+        redis.call('ZREMRANGEBYSCORE', each, '-inf', now - gone)
+        redis.call('ZREMRANGEBYSCORE', each, now + gone, '+inf')
+    end
 end
 
 local counts = redis.call('HGETALL', waiting)

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from calsvc.errors import StoreUnavailable, UnknownId
-from calsvc.feedback.store import JoinStore, LateJoin
+from calsvc.feedback.store import LateJoin
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_LOST
 from observability.testing import listening
 from tests.feedback.stores import RETENTION, SHADOW, SPAN, opened, prediction
@@ -23,7 +23,7 @@ from tests.live.redis_server import DURABLE, FORGETFUL, RedisServer, running_red
 class Replica:
     """One replica's store, and the truths that were joined late."""
 
-    def __init__(self, store: JoinStore, late: list[LateJoin]) -> None:
+    def __init__(self, store: Any, late: list[LateJoin]) -> None:
         self.store = store
         self.late = late
 
@@ -45,6 +45,11 @@ class Replica:
             while (status := await self.learn(record_id, true_kcal)) == "StoreUnavailable":  # noqa: ASYNC110 - a server
                 await anyio.sleep(0.1)
         return status
+
+    def knows(self, number: int) -> bool:
+        """Whether it has heard of so many replicas."""
+        presence = self.store._presence  # noqa: SLF001
+        return presence is not None and len(presence.replicas) == number
 
     @property
     def lost(self) -> bool:
@@ -369,16 +374,18 @@ def test_a_server_that_comes_back_empty_is_given_all_that_the_replicas_know(forg
 
 
 def test_a_server_that_is_emptied_under_way_is_filled_again(redis_server: RedisServer):
-    """Nobody notices but by the heartbeat: what is missing meanwhile is not called unknown."""
+    """Noticed by nothing but the heartbeat of each: what is missing meanwhile is not called unknown."""
 
     async def scenario() -> None:
-        async with replicas(redis_server.url, 2) as (one, two):
-            await one.predict(*range(100))
-            assert [await two.learn(each) for each in range(50)] == ["matched"] * 50
+        async with replicas(redis_server.url, 3) as crowd:
+            await until(lambda: all(each.knows(3) for each in crowd))
+            for number, each in enumerate(crowd):
+                await each.predict(*range(number, 300, 3))
+                assert [await each.learn(number + 3 * other) for other in range(50)] == ["matched"] * 50
             redis_server.client.flushall()
-            assert await two.learn(99) == "StoreUnavailable"
-            seen = [await two.learn_at_last(each) for each in range(100)]
-            assert seen == ["duplicate"] * 50 + ["matched"] * 50
+            assert await crowd[0].learn(299) == "StoreUnavailable"
+            seen = [await crowd[0].learn_at_last(each) for each in range(300)]
+            assert seen == ["duplicate"] * 150 + ["matched"] * 150
 
     play(scenario)
 

@@ -81,3 +81,13 @@ bench *args:
 [group('develop')]
 bench-peers *args:
     @{{ python }} -m tests.bench.peers "$@"
+
+# Make each fault against real processes under load, or some: just chaos store-killed idle (docs/reliability.md)
+[group('develop')]
+chaos *args:
+    @{{ python }} -m tests.chaos "$@"
+
+# Load the service for half an hour, and see whether memory and files stay what they are (docs/soak.md)
+[group('develop')]
+soak *args:
+    @{{ python }} -m tests.chaos.soak "$@"

@@ -88,13 +88,13 @@ class Program:
             if answer := ask():
                 return answer
             time.sleep(0.1)
-        raise TimeoutError(f"{what} did not come within {PATIENCE:g} s: {self.said()}")
+        raise TimeoutError(f"{what} did not come within {PATIENCE:g} s: {self.said()[-3000:]}")
 
     def _is_ready(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, self.said()
+        assert self._process.poll() is None, self.said()[-3000:]
         return answers(self._health) if isinstance(self._health, str) else self._health()
 
     def said(self) -> str:
-        """The end of what it has printed, in all its lives."""
-        return self._log.read_text(errors="replace")[-3000:]
+        """All that it has printed, in all its lives."""
+        return self._log.read_text(errors="replace")

@@ -1,13 +1,13 @@
 """A real Redis or Valkey on loopback, that tests fill, stop, kill and start again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from tests.live.program import Program
+from tests.live.program import NO_MORE, Program
 from tests.needed import needed
 from tests.service_process import free_port
 
@@ -20,7 +20,7 @@ FORGETFUL = ("--appendonly", "no")
 class RedisServer:
     """A server with its data in `folder`, the same port whenever it is started."""
 
-    def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, options: tuple[str, ...] = DURABLE, environ: Mapping[str, str] = NO_MORE) -> None:
         port = free_port()
         folder.mkdir(exist_ok=True)
         self.url = f"redis://127.0.0.1:{port}/0"
@@ -28,7 +28,7 @@ class RedisServer:
         """To look into it."""
         command = [needed("redis-server", "valkey-server"), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--dir", str(folder), "--save", "", *options]
-        program = Program(command, self._answers, folder / "redis.log")
+        program = Program(command, self._answers, folder / "redis.log", environ)
         self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for
 
     def _answers(self) -> bool:
@@ -41,7 +41,13 @@ class RedisServer:
 @contextmanager
 def running_redis(folder: Path, options: tuple[str, ...] = DURABLE) -> Iterator[RedisServer]:
     """Run one."""
-    server = RedisServer(folder, options)
+    with running_server(RedisServer(folder, options)) as server:
+        yield server
+
+
+@contextmanager
+def running_server(server: RedisServer) -> Iterator[RedisServer]:
+    """Start a server, and end it whatever has become of it."""
     try:
         server.start()
         yield server

@@ -10,7 +10,7 @@ import msgspec
 
 from calsvc.errors import CalsvcError
 from calsvc.settings import Settings
-from tests.bench import outage, part
+from tests.bench import outage, part, stores
 from tests.bench.machine import machine
 from tests.bench.page import PARTS, Document, Text, page, section
 from tests.bench.peers.making import FOLDER as PEERS
@@ -56,7 +56,7 @@ def _arguments() -> argparse.Namespace:
         own.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     if arguments.docs and arguments.parts:
         own.error("--docs is for a run of all parts: the figures of one page are of one run")
-    possible = {"peers": bool(installed_peers()), "outage": outage.at_hand()}
+    possible = {"peers": bool(installed_peers()), "outage": outage.at_hand(), "stores": stores.at_hand()}
     arguments.parts = arguments.parts or [name for name in PARTS if possible.get(name, True)]
     return arguments
 

@@ -109,8 +109,9 @@ def markdown(result: Soak) -> str:
     verdict = "Nothing was promised that did not hold." if not result.broken else f"**{'; '.join(result.broken)}**"
     text = (
         f"{result.rate} predictions a second for {result.minutes:g} minutes, each one's truth {DELAY} s later, against "
-        f"one service with its default store: {counts.acknowledged:,} acknowledged, {sum(counts.failed.values())} failed, "
-        f"{counts.joined:,} joined with their truth ({share:.2%}), {counts.twice} counted twice. Means of each quarter:"
+        f"one service with its default store: {counts.acknowledged:,} acknowledged, {sum(counts.failed.values())} "
+        f"failed, {counts.joined:,} joined with their truth ({share:.2%}), {counts.twice} counted twice. Means of each "
+        "quarter:"
     )
     return "\n\n".join(["# Half an hour", described(result.machine), text, table(header, lines), verdict]) + "\n"
 

@@ -1,7 +1,5 @@
 """What faults are judged by, and one of them, made for real; the others are for `just chaos`."""
 
-from pathlib import Path
-
 import msgspec
 import pytest
 
@@ -55,7 +53,7 @@ def test_the_page_is_that_of_its_json():
     assert {name: seen.broken for name, seen in document.seen.items() if seen.broken} == {}
 
 
-def test_the_shared_store_is_lost_and_comes_back(workshop: Workshop, tmp_path: Path):
+def test_the_shared_store_is_lost_and_comes_back(workshop: Workshop):
     """Killed under load with three replicas: every prediction is answered, every truth joined, each once."""
     seen = observe(FAULTS["store-killed"], workshop.bundle, workshop.stream)
     assert seen.broken == []

@@ -30,6 +30,12 @@ class RedisServer:
         command += ["--dir", str(folder), "--save", "", *options]
         program = Program(command, self._answers, folder / "redis.log", environ)
         self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for
+        self._program = program
+
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        return self._program.pid
 
     def _answers(self) -> bool:
         try:

@@ -269,7 +269,7 @@ SIM_REQUESTS: Final = Metric(
     "streamsim_requests_total",
     "counter",
     "{request}",
-    "What became of requests, by call (predict, feedback) and result; docs/simulator.md explains each result.",
+    "What became of records (predict) and of each delivery (feedback), by result; docs/simulator.md explains them.",
     ("call", "result"),
     owner="streamsim",
 )
@@ -278,7 +278,7 @@ SIM_IN_FLIGHT: Final = Metric(
     "streamsim_in_flight",
     "gauge",
     "{request}",
-    "Requests that wait for their answer.",
+    "Requests that wait for their answer; a prediction also between two tries.",
     ("call",),
     owner="streamsim",
 )
@@ -340,7 +340,7 @@ SIM_RETRIES: Final = Metric(
     "streamsim_retries_total",
     "counter",
     "{request}",
-    "Requests to be sent again. stale_connection: at once, on a new one. not_settled: a truth, later.",
+    "Requests sent again. stale_connection: at once. not_settled: a truth. Others: what became of a prediction's try.",
     ("call", "reason"),
     owner="streamsim",
 )

@@ -155,7 +155,7 @@ def _add_delivery(stream: argparse.ArgumentParser) -> None:
         type=number(0, 3600, above=True),
         default=10.0,
         metavar="S",
-        help="for one request, not divided by --speed",
+        help="for one record, all tries together; not divided by --speed",
     )
     group.add_argument(
         "--journal", type=Path, default=DEFAULT_JOURNAL, metavar="FILE", help="where owed truths are kept"
@@ -187,7 +187,8 @@ def _add_stress(stress: argparse.ArgumentParser) -> None:
     load.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="how they are spaced")
     load.add_argument("--concurrency", type=whole(1, 10_000), metavar="N", help="most requests in flight; 10000")
     load.add_argument("--feedback-delay", type=seconds, default=5.0, metavar="S", help="when a truth is due")
-    load.add_argument("--timeout", type=positive, default=10.0, metavar="S", help="for one request")
+    load.add_argument("--timeout", type=positive, default=10.0, metavar="S", help="for one record, all tries together")
+    load.add_argument("--retry", action="store_true", help="try again what failed in passing; else it is an error")
     load.add_argument("--data", type=Path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
     load.add_argument("--seed", type=whole(0, 2**63), default=0, metavar="N", help="of rows and arrivals")
     load.add_argument("--url", type=base_url, default=DEFAULT_URL, help="the service")

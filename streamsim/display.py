@@ -85,6 +85,7 @@ def progress_rows(now: Progress, rate: float) -> list[Row]:
         ("predictions", f"{totals.sent} sent, {totals.acknowledged} acknowledged"),
         ("truths", f"{totals.owed} owed, {sum(totals.delivered.values())} delivered"),
         ("errors", _counts({**totals.errors, **({"not_sent": totals.not_sent} if totals.not_sent else {})})),
+        ("predictions tried again", _counts(totals.prediction_retries)),
         ("deliveries tried again", _counts(totals.retries)),
     ]
 
@@ -95,7 +96,8 @@ def progress_line(now: Progress, rate: float) -> str:
     return (
         f"{now.elapsed:.0f}s planned={now.planned_rate:g}/s sent={rate:.1f}/s in_flight={totals.in_flight} "
         f"p50={_ms(latency.p50)} p95={_ms(latency.p95)} p99={_ms(latency.p99)} acknowledged={totals.acknowledged} "
-        f"owed={totals.owed} delivered={sum(totals.delivered.values())} errors={totals.failed}"
+        f"retried={sum(totals.prediction_retries.values())} owed={totals.owed} "
+        f"delivered={sum(totals.delivered.values())} errors={totals.failed}"
     )
 
 
@@ -110,6 +112,7 @@ def summary_rows(summary: Summary) -> list[Row]:
             "sent",
             _sum(totals.sent, {"acknowledged": totals.acknowledged, **totals.errors, "cut off": totals.interrupted}),
         ),
+        ("predictions tried again", _counts(totals.prediction_retries)),
         (
             "truths taken on",
             _sum(

@@ -13,16 +13,15 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from streamsim.client import Answer, Cause, Client
+from streamsim.answers import Answer, Cause
+from streamsim.client import Client
 from streamsim.clocks import Clocks
 from streamsim.journal import Journal, Owed
 from streamsim.record import Recorder
+from streamsim.retries import retry_delay
 from streamsim.tally import Deliveries, Tally
 
 MAX_DELIVERIES: Final = 64
-FIRST_RETRY_S: Final = 0.5
-LONGEST_RETRY_S: Final = 30.0
-LONGEST_RETRY_AFTER_S: Final = 300.0
 ROW_BITS: Final = 32
 DEFINITIVE: Final = {404: "unknown", 409: "conflict", 422: "rejected"}
 
@@ -62,15 +61,6 @@ class DueHeap:
         if not self._heap or self._heap[0] >= limit:
             return 0
         return len([each for each in self._heap if each < limit])
-
-
-def retry_delay(attempts: int, retry_after: float, jitter: float) -> float:
-    """Seconds until the next try after `attempts` failed ones: doubling, halved at most by `jitter` in 0..1.
-
-    A longer Retry-After of the service is honoured, up to five minutes.
-    """
-    backoff = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16))
-    return max(backoff * (1 - jitter / 2), min(retry_after, LONGEST_RETRY_AFTER_S))
 
 
 def definitive(answer: Answer) -> str | None:

@@ -14,8 +14,9 @@ from prometheus_client.registry import Collector
 
 from observability import signals
 from observability.instruments import create_histogram
-from streamsim.client import Cause
+from streamsim.answers import Cause
 from streamsim.feedback import DEFINITIVE
+from streamsim.retries import RETRIED
 from streamsim.scrapes import Mode, Scrape, Source, refusal
 from streamsim.summary import Now
 from streamsim.tally import Buckets, Tally, Totals
@@ -97,8 +98,8 @@ class RunCollector(Collector):
 def requests(totals: Totals) -> Counts:
     """Count predictions and deliveries by what became of them.
 
-    A delivery that settles a truth is `ok` or, where the service does not know or want it, `http_4xx`; any other has to
-    be tried again.
+    A record counts once, by what became of it in the end, however often it was asked for. A delivery that settles a
+    truth is `ok` or, where the service does not know or want it, `http_4xx`; any other has to be tried again.
     """
     counted: dict[tuple[str, ...], float] = {(call, str(cause)): 0 for call, cause in product(CALLS, Cause)}
     counted |= {("predict", cause): count for cause, count in totals.errors.items()}
@@ -112,7 +113,9 @@ def requests(totals: Totals) -> Counts:
 
 def retries(now: Now) -> Counts:
     """Count requests to be sent again, by the reason."""
+    tried = now.totals.prediction_retries
     return {
+        **{("predict", str(cause)): tried.get(cause, 0) for cause in RETRIED},
         **{(call, "stale_connection"): now.resent_to.get(f"/{call}", 0) for call in CALLS},
         ("feedback", "not_settled"): sum(now.totals.retries.values()),
     }

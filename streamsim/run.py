@@ -12,8 +12,10 @@ from typing import Final, NamedTuple, Protocol
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from streamsim.answers import Answer, Cause
 from streamsim.arrivals import Schedule, next_burst, offsets, rate_at
-from streamsim.client import Answer, Calls, Cause, Client, open_client
+from streamsim.asking import Asker
+from streamsim.client import Calls, Client, open_client
 from streamsim.clocks import Clocks
 from streamsim.feedback import FeedbackScheduler
 from streamsim.journal import Journal, Owed, open_journal
@@ -41,6 +43,9 @@ class Plan:
     feedback_delay: float = 300.0
     grace: float = 30.0
     timeout: float = 10.0
+    """From a record's first try to the end of its last."""
+    retry: bool = True
+    """Predictions that fail in passing are tried again. What judges the service does not: it counts every failure."""
     resume: bool = False
     record: Path | None = None
     max_in_flight: int | None = None
@@ -125,6 +130,7 @@ class Run:
         self._client = client
         self._journal, self._recorder, self._tally = books
         self._clocks = clocks
+        self._asker = Asker(client, books.tally, clocks, plan.timeout, again=plan.retry)
         self._feedback = FeedbackScheduler(client, *books, clocks)
         self._max_in_flight = plan.max_in_flight or MAX_IN_FLIGHT
         self._earlier = 0
@@ -218,7 +224,7 @@ class Run:
         self._tally.late(sent - planned)
         if timeline := self._tally.timeline:
             timeline.sent(sent - self._start)
-        answer = await self._client.predict(record)
+        answer = await self._asker.ask(record)
         # Not in a `finally`: what is cut off here stays in flight, and `_stream` counts it as interrupted.
         self._tally.in_flight -= 1
         self._tally.causes[answer.cause] += 1

@@ -76,6 +76,7 @@ def stress_plan(options: argparse.Namespace, rows: Rows) -> Plan:
         first_lap=int(time.time()),  # a service that has run before gets ids that it has not seen yet
         feedback_delay=options.feedback_delay,
         timeout=options.timeout,
+        retry=options.retry,
         max_in_flight=options.concurrency,
     )
 
@@ -115,6 +116,8 @@ def settings(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _setting(value: object, unit: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, tuple):
         return "/".join(f"{each:g}" for each in value) + unit
     return f"{value:g}{unit}" if isinstance(value, float) else str(value)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from streamsim.client import Answer, Cause
+from streamsim.answers import Answer, Cause
 from streamsim.latency import Latency, Quantiles
 from streamsim.timeline import Timeline
 
@@ -28,7 +28,9 @@ class Totals(NamedTuple):
     not_sent: int
     acknowledged: int
     errors: Mapping[str, int]
-    """Requests that failed, by cause."""
+    """Records that failed, by what became of them in the end."""
+    prediction_retries: Mapping[str, int]
+    """Tries of a prediction that were followed by another, by what became of them; the record counts once."""
     interrupted: int
     """Requests cut off by Ctrl-C, their outcome unknown: their truths stay in the journal."""
     in_flight: int
@@ -94,6 +96,7 @@ class Tally:
     interrupted: int = 0
     resumed: int = 0
     causes: Counter[Cause] = field(default_factory=Counter)
+    prediction_retries: Counter[Cause] = field(default_factory=Counter)
     delivered: Counter[str] = field(default_factory=Counter)
     retries: Counter[Cause] = field(default_factory=Counter)
     from_planned: Latency = field(default_factory=Latency)
@@ -129,6 +132,7 @@ class Tally:
             not_sent=self.causes[Cause.NOT_SENT],
             acknowledged=self.causes[Cause.OK],
             errors={str(cause): count for cause, count in errors.items() if count},
+            prediction_retries={str(cause): count for cause, count in self.prediction_retries.items()},
             interrupted=self.interrupted,
             in_flight=self.in_flight,
             resumed=self.resumed,

@@ -39,8 +39,9 @@ TRUTH: Final = Section(
         ),
         Panel(
             "Sent again",
-            "stale_connection: the service had closed it meanwhile; sent again at once. not_settled: a truth without a "
-            "definitive answer; sent again later. Normal: 0, a few stale connections after a silence.",
+            "stale_connection: the service had closed it meanwhile; sent again at once. feedback not_settled: a truth "
+            "without a definitive answer; sent again later. predict, any other reason: what became of a try that was "
+            "followed by another. Normal: 0, a few stale connections after a silence.",
             "reqps",
             (Query(total(rate(sent_by(signals.SIM_RETRIES)), "call", "reason"), "{{call}} {{reason}}"),),
             no_data=NO_RUN,

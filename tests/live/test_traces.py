@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from observability import signals
 from observability.provenance import git_sha
 from observability.sampling import SLOW
-from streamsim.client import is_traced
+from streamsim.answers import is_traced
 from tests.conftest import Workshop, run_module
 from tests.handouts import MODEL_PY, write_handout
 from tests.live.collector import CLIENT, INTERNAL, SERVER, Collector, Span, running_collector

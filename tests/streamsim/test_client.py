@@ -8,7 +8,8 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from streamsim.client import Answer, Cause, is_traced, open_client
+from streamsim.answers import Answer, Cause, is_traced
+from streamsim.client import open_client
 from tests.streamsim.fakes import CountingService, http_answer, make_rows, raw_server, read_request
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from streamsim.client import Cause
+from streamsim.answers import Cause
 from streamsim.display import LineScreen, LiveScreen, progress_line, progress_rows, screen_for, sent_rate, show_summary
 from streamsim.summary import Progress, Summary
 from streamsim.tally import Tally
@@ -15,6 +15,7 @@ def busy_tally() -> Tally:
     tally = Tally(planned=1_000_000, in_flight=0, interrupted=3, resumed=144_000)
     tally.causes.update({Cause.OK: 999_000, Cause.TIMEOUT: 400, Cause.HTTP_503: 500, Cause.NOT_SENT: 97})
     tally.delivered.update({"matched": 1_100_000, "duplicate": 1, "unknown": 2})
+    tally.prediction_retries.update({Cause.REFUSED: 200_000, Cause.TIMEOUT: 30_000, Cause.HTTP_503: 4_000})
     tally.retries.update({Cause.REFUSED: 12_345})
     for lateness in (0.001, 1.234, 59.9):
         tally.from_planned.record(lateness)
@@ -37,6 +38,7 @@ def test_the_summary_lets_the_reader_add_up():
     assert "1143003 = 999000 acknowledged + 144000 resumed + 3 cut off" in text
     assert "= 1100003 delivered + 43000 owed" in text
     assert "1000000 = 999903 sent + 97 not sent" in text
+    assert "200000 refused, 30000 timeout, 4000 http_503" in text
 
 
 def test_the_summary_fits_80_columns_with_and_without_a_terminal():
@@ -54,9 +56,10 @@ def test_progress_is_one_line_or_one_block():
     now = Progress(12.0, 0.0, 17.6, tally.totals(0), tally.timings())
     line = progress_line(now, sent_rate(before, now))
     assert line.startswith("12s planned=0/s sent=499951.5/s in_flight=0 p50=1234.")
-    assert line.endswith("acknowledged=999000 owed=43000 delivered=1100003 errors=997")
+    assert line.endswith("acknowledged=999000 retried=234000 owed=43000 delivered=1100003 errors=997")
     rows = dict(progress_rows(now, 20.0))
     assert rows["elapsed"] == "12 s, next burst in 18 s"
+    assert rows["predictions tried again"] == "200000 refused, 30000 timeout, 4000 http_503"
     assert rows["errors"] == "400 timeout, 500 http_503, 97 not_sent"
 
 

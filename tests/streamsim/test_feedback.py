@@ -11,9 +11,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsim.client import Answer, Cause, open_client
+from streamsim.answers import Answer, Cause
+from streamsim.client import open_client
 from streamsim.clocks import Clocks
-from streamsim.feedback import DueHeap, FeedbackScheduler, definitive, retry_delay
+from streamsim.feedback import DueHeap, FeedbackScheduler, definitive
 from streamsim.journal import Journal, open_journal
 from streamsim.record import Recorder
 from streamsim.tally import Tally
@@ -45,14 +46,6 @@ def test_what_cannot_be_packed_is_refused(due_ms: int, row: int):
     """A time before the start, or a row that would run into the time."""
     with pytest.raises(ValueError, match="cannot pack"):
         DueHeap().push(due_ms, row)
-
-
-def test_retries_back_off_and_honour_retry_after():
-    """Doubling up to 30 s, halved at most by jitter; the service's wish counts up to five minutes."""
-    assert [retry_delay(n, 0, jitter=0) for n in (1, 2, 3, 7, 100)] == [0.5, 1, 2, 30, 30]
-    assert retry_delay(1, 0, jitter=1) == 0.25
-    assert retry_delay(1, 12, jitter=0) == 12
-    assert retry_delay(1, float("inf"), jitter=0) == 300
 
 
 @pytest.mark.parametrize(

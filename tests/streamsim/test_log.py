@@ -8,7 +8,7 @@ import pytest
 
 from observability.signals import SERVICE_REACHABLE, SERVICE_UNREACHABLE
 from observability.testing import OF_ANY_LINE, complaints, listening
-from streamsim.client import Cause
+from streamsim.answers import Cause
 from streamsim.log import LogScreen
 from streamsim.tally import Tally
 from tests.streamsim.fakes import CountingService
@@ -53,7 +53,7 @@ async def test_a_service_that_is_not_there_is_told_once(csv: Path, tmp_path: Pat
         port = server.getsockname()[1]
     code, said = await result(
         tmp_path, "stream", "--url", f"http://me:secret@127.0.0.1:{port}", "--data", str(csv), "--cycles", "1",
-        "--rps", "100", "--on", "2", "--off", "0", "--speed", "1", "--log", "json",
+        "--rps", "100", "--on", "2", "--off", "0", "--speed", "1", "--timeout", "1", "--log", "json",
     )  # fmt: skip
     assert code == 1
     events = [line["event"] for line in told(said)]
@@ -89,7 +89,8 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends():
     assert look() == []
     tally.causes[Cause.REFUSED] += 2
     tally.retries[Cause.TIMEOUT] += 1
-    assert look() == [(SERVICE_UNREACHABLE.name, {"causes": "2 refused, 1 timeout"})]
+    tally.prediction_retries[Cause.TIMEOUT] += 3
+    assert look() == [(SERVICE_UNREACHABLE.name, {"causes": "2 refused, 4 timeout"})]
     tally.causes[Cause.CLOSED] += 1
     assert look() == []
     assert look() == []

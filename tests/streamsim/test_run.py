@@ -9,8 +9,8 @@ import anyio
 import pytest
 from aiohttp import web
 
+from streamsim.answers import Cause
 from streamsim.arrivals import Schedule, offsets
-from streamsim.client import Cause
 from streamsim.errors import JournalLocked
 from streamsim.journal import open_journal
 from streamsim.report import compute, read_record
@@ -89,17 +89,36 @@ async def test_a_stalled_service_does_not_hold_arrivals_back(service: CountingSe
 async def test_a_service_that_fails_now_and_then_is_counted_and_never_ends_the_run(
     service: CountingService, tmp_path: Path, status: int, cause: Cause
 ):
-    """Every fourth prediction fails: ten errors, thirty truths owed and delivered, 25 % in the verdict."""
+    """Every fourth prediction fails, once asked: ten errors, thirty truths owed and delivered, 25 % in the verdict."""
 
     async def fail(path: str, number: int) -> web.Response | None:
         return web.Response(status=status) if path == "predict" and number % 4 == 0 else None
 
     service.gate = fail
-    summary = await streamed(make_plan(service.url, tmp_path, FAST))
+    summary = await streamed(make_plan(service.url, tmp_path, FAST, retry=False))
     assert summary.totals.errors == {cause: 10}
+    assert summary.totals.prediction_retries == {}
     assert summary.totals.delivered == {"matched": 30}
     assert judge(summary, 24.9).exit_code == 99
     assert judge(summary, 25.0).exit_code == 0
+
+
+async def test_a_record_that_is_tried_again_counts_once_from_its_planned_time(service: CountingService, tmp_path: Path):
+    """The first ten requests are refused: forty acknowledged all the same, ten retries, and latency tells of them."""
+
+    async def not_ready(path: str, number: int) -> web.Response | None:
+        return web.Response(status=503) if path == "predict" and number <= 10 else None
+
+    service.gate = not_ready
+    summary = await streamed(make_plan(service.url, tmp_path, FAST))
+    totals = summary.totals
+    assert (totals.planned, totals.acknowledged, totals.errors) == (40, 40, {})
+    assert totals.prediction_retries == {Cause.HTTP_503: 10}
+    assert service.requests["predict"] == 50
+    assert totals.delivered == {"matched": 40}
+    assert summary.timings.from_planned.max is not None
+    assert summary.timings.from_planned.max > 250  # the shortest pause
+    assert as_json(summary, judge(summary, None))["prediction_retries"] == {"http_503": 10}
 
 
 async def test_a_service_that_hangs_up_or_is_slow_is_counted(service: CountingService, tmp_path: Path):
@@ -110,17 +129,18 @@ async def test_a_service_that_hangs_up_or_is_slow_is_counted(service: CountingSe
             await anyio.sleep_forever()
 
     service.gate = hang
-    summary = await streamed(make_plan(service.url, tmp_path, FAST, timeout=0.5))
+    summary = await streamed(make_plan(service.url, tmp_path, FAST, timeout=0.5, retry=False))
     assert summary.totals.errors == {Cause.TIMEOUT: 1}
     assert summary.timings.from_sent.max is not None
     assert summary.timings.from_sent.max > 250  # of the 500 ms of patience, which begin a moment before the sending
 
 
 async def test_a_service_that_is_down_ends_with_could_not_run(tmp_path: Path):
-    """Forty refusals, nothing owed, exit code 1."""
+    """Forty refusals, each of them tried again until its time was over, nothing owed, exit code 1."""
     async with raw_server(lambda stream: stream.aclose()) as url:
         pass
-    summary = await streamed(make_plan(url, tmp_path, FAST))
+    summary = await streamed(make_plan(url, tmp_path, FAST, timeout=1.0))
+    assert summary.totals.prediction_retries[Cause.REFUSED] >= 40
     assert summary.totals.errors == {Cause.REFUSED: 40}
     assert summary.totals.owed == 0
     assert judge(summary, None).exit_code == 1

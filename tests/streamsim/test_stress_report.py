@@ -11,8 +11,8 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamsim.answers import Cause
 from streamsim.charts import Axis, Line, chart, nice_step
-from streamsim.client import Cause
 from streamsim.compare import parse
 from streamsim.latency import Latency
 from streamsim.service_view import Fact, Look, service_view
@@ -258,7 +258,7 @@ def test_every_option_of_stress_is_in_its_table_with_its_default():
     section = PAGE.partition("\n## Stress\n")[2].partition("\n## ")[0]
     for action in options("stress"):
         name = action.option_strings[0] if action.option_strings else "RPS"
-        default = "" if action.default is None else f"`{action.default}`".replace(".0`", "`")
+        default = "" if action.default is None or action.default is False else f"`{action.default}`".replace(".0`", "`")
         rows = [line for line in section.splitlines() if re.match(rf"\| `{name}[ `]", line)]
         assert [row.split("|")[2].strip() for row in rows] == [default], name
 

@@ -15,6 +15,7 @@ from streamsim.source import DEFAULT_DATA
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 DEFAULT_JOURNAL: Final = Path("data/streamsim/owed.db")
+GIVE_UP_AFTER_S: Final = 3600.0
 DEFAULT_REPORT: Final = Path("data/stress")
 _EXITS: Final = "Exit codes: 0 met, 1 could not run or could not deliver, 2 usage, 99 a threshold was missed."
 
@@ -138,6 +139,13 @@ def _add_schedule(stream: argparse.ArgumentParser) -> None:
         "--feedback-delay", type=number(0, 30 * day), default=300.0, metavar="S", help="when a truth is due"
     )
     group.add_argument(
+        "--give-up-after",
+        type=number(0, 30 * day),
+        default=GIVE_UP_AFTER_S,
+        metavar="S",
+        help="when a truth that nobody takes is given up, from when it was due",
+    )
+    group.add_argument(
         "--grace", type=number(0, day), default=30.0, metavar="S", help="patience with failing deliveries at the end"
     )
     group.add_argument(
@@ -225,6 +233,7 @@ def make_plan(options: argparse.Namespace, rows: Rows | None) -> Plan:
         journal=options.journal,
         rows=rows,
         feedback_delay=options.feedback_delay / options.speed,
+        give_up_after=options.give_up_after / options.speed,
         grace=options.grace / options.speed,
         timeout=options.timeout,
         resume=options.resume,
@@ -235,6 +244,8 @@ def make_plan(options: argparse.Namespace, rows: Rows | None) -> Plan:
 def resume_command(plan: Plan) -> str:
     """Return the command, ready for a shell, that sends what this plan's journal still owes."""
     words = ["python", "-m", "streamsim", "stream", "--resume", "--url", plan.url, "--journal", str(plan.journal)]
+    if plan.give_up_after != GIVE_UP_AFTER_S:
+        words += ["--give-up-after", f"{plan.give_up_after:.9g}"]
     if plan.record is not None:
         words += ["--record", str(plan.record)]
     return shlex.join(words)

@@ -91,9 +91,11 @@ def tell_end(summary: Summary, verdict: Verdict) -> None:
         "planned": totals.planned,
         "acknowledged": totals.acknowledged,
         "failed": totals.failed,
+        "retried": sum(totals.prediction_retries.values()),
         "interrupted": summary.interrupted,
         "delivered": sum(totals.delivered.values()),
         "owed": totals.owed,
+        "given_up": sum(totals.given_up.values()),
         "seconds": round(summary.elapsed, 3),
         "p99_ms": summary.timings.from_planned.p99,
     }
@@ -104,7 +106,7 @@ def tell_end(summary: Summary, verdict: Verdict) -> None:
 
 def _failures(totals: Totals) -> tuple[Mapping[str, int], ...]:
     """Return what became of requests that failed, whether they were sent again or not."""
-    return totals.errors, totals.prediction_retries, totals.retries
+    return totals.errors, totals.prediction_retries, totals.retries, totals.given_up
 
 
 def _others(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:

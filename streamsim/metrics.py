@@ -91,6 +91,7 @@ class RunCollector(Collector):
         yield _family(signals.SIM_OWED, {(): totals.owed})
         yield _family(signals.SIM_DUE, {(): now.deliveries.due})
         yield _family(signals.SIM_DELIVERED, {(status,): totals.delivered.get(status, 0) for status in STATUSES})
+        yield _family(signals.SIM_GIVEN_UP, {(): sum(totals.given_up.values())})
         yield _family(signals.SIM_RETRIES, retries(now))
         yield _family(signals.SIM_RUN_INFO, {(self._mode,): 1})
 
@@ -99,13 +100,16 @@ def requests(totals: Totals) -> Counts:
     """Count predictions and deliveries by what became of them.
 
     A record counts once, by what became of it in the end, however often it was asked for. A delivery that settles a
-    truth is `ok` or, where the service does not know or want it, `http_4xx`; any other has to be tried again.
+    truth is `ok` or, where the service does not know or want it, `http_4xx`; after any other it is tried again or given
+    up.
     """
     counted: dict[tuple[str, ...], float] = {(call, str(cause)): 0 for call, cause in product(CALLS, Cause)}
     counted |= {("predict", cause): count for cause, count in totals.errors.items()}
     counted["predict", Cause.OK] = totals.acknowledged
     counted["predict", Cause.NOT_SENT] = totals.not_sent
-    counted |= {("feedback", cause): count for cause, count in totals.retries.items()}
+    for failed in (totals.retries, totals.given_up):
+        for cause, count in failed.items():
+            counted["feedback", cause] += count
     for status, count in totals.delivered.items():
         counted["feedback", Cause.OK if status in ANSWERED_OK else Cause.HTTP_4XX] += count
     return counted

@@ -1,4 +1,4 @@
-"""The record of a run: one JSON line for each acknowledged prediction and each definitively answered truth."""
+"""The record of a run: one JSON line for each acknowledged prediction and each truth that was settled."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from io import FileIO
 from pathlib import Path
 
 from streamsim.errors import OutputError
-from streamsim.journal import Owed
+from streamsim.owed import Owed
 
 
 class Recorder:
@@ -21,7 +21,7 @@ class Recorder:
         self._write(owed, "prediction", {"status": "acknowledged"})
 
     def feedback(self, owed: Owed, status: str, answered_at: float) -> None:
-        """Record a definitive answer: `status` matched, duplicate, conflict, unknown or rejected."""
+        """Record what settled a truth: `status` matched, duplicate, conflict, unknown, rejected or given_up."""
         self._write(owed, "feedback", {"answered_at": answered_at, "status": status})
 
     def _write(self, owed: Owed, event: str, more: dict[str, float | str]) -> None:

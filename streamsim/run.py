@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -15,11 +15,13 @@ from anyio.abc import TaskGroup, TaskStatus
 from streamsim.answers import Answer, Cause
 from streamsim.arrivals import Schedule, next_burst, offsets, rate_at
 from streamsim.asking import Asker
+from streamsim.books import Books
 from streamsim.client import Calls, Client, open_client
 from streamsim.clocks import Clocks
 from streamsim.feedback import FeedbackScheduler
-from streamsim.journal import Journal, Owed, open_journal
-from streamsim.record import Recorder, open_record
+from streamsim.journal import open_journal
+from streamsim.owed import Owed
+from streamsim.record import open_record
 from streamsim.rows import Record, Rows
 from streamsim.scrapes import Scrape, Source
 from streamsim.summary import Now, Progress, Summary
@@ -41,6 +43,8 @@ class Plan:
     rows: Rows | None
     first_lap: int = 0
     feedback_delay: float = 300.0
+    give_up_after: float = 3600.0
+    """From when a truth was due; a service that keeps its predictions as long as this has forgotten it then."""
     grace: float = 30.0
     timeout: float = 10.0
     """From a record's first try to the end of its last."""
@@ -52,14 +56,6 @@ class Plan:
     """Arrivals beyond so many are not sent; None stands for `MAX_IN_FLIGHT`."""
     scrape: Scrape | None = None
     """Where Prometheus may look; None: nowhere."""
-
-
-class Books(NamedTuple):
-    """Where a run writes down what happens."""
-
-    journal: Journal
-    recorder: Recorder
-    tally: Tally
 
 
 class Screen(Protocol):
@@ -85,7 +81,7 @@ async def run(
         JournalError: the journal is locked or not usable.
         OutputError: the record cannot be written.
     """
-    with open_journal(plan.journal) as journal, open_record(plan.record, append=plan.resume) as recorder:
+    with open_journal(plan.journal, clocks) as journal, open_record(plan.record, append=plan.resume) as recorder:
         async with open_client(plan.url, plan.timeout, calls) as client:
             books = Books(journal, recorder, tally or Tally())
             this = Run(plan, client, books, clocks)
@@ -131,7 +127,7 @@ class Run:
         self._journal, self._recorder, self._tally = books
         self._clocks = clocks
         self._asker = Asker(client, books.tally, clocks, plan.timeout, again=plan.retry)
-        self._feedback = FeedbackScheduler(client, *books, clocks)
+        self._feedback = FeedbackScheduler(client, books, clocks, plan.give_up_after)
         self._max_in_flight = plan.max_in_flight or MAX_IN_FLIGHT
         self._earlier = 0
         self._started_at = clocks.wall()
@@ -215,7 +211,7 @@ class Run:
         if not sent:
             self._tally.causes[Cause.NOT_SENT] += 1
             return
-        now = self._clocks.wall()
+        now = self._journal.now()
         row = self._journal.intend(record.id_json, record.truth, now, now + self.plan.feedback_delay)
         flights.start_soon(self._predict, record, row, planned)
 
@@ -242,7 +238,7 @@ class Run:
 
     def _acknowledge(self, record: Record, row: int, answer: Answer) -> None:
         assert answer.document is not None  # noqa: S101  Cause.OK says so
-        predicted, at = float(answer.document["Calories"]), self._clocks.wall()
+        predicted, at = float(answer.document["Calories"]), self._journal.now()
         due = at + self.plan.feedback_delay
         self._journal.acknowledge(row, predicted, at, due, answer.trace.reference if answer.trace else None)
         self._feedback.owe(row, self.plan.feedback_delay)

@@ -19,7 +19,7 @@ from streamsim.scrapes import scrape_of
 from streamsim.service_view import Look, read_metrics, service_view
 from streamsim.source import load
 from streamsim.stress_report import Outcome, as_html, as_json, shown
-from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict
+from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict, undelivered
 from streamsim.tally import Tally
 from streamsim.timeline import Timeline
 
@@ -91,8 +91,7 @@ def judge_stress(summary: Summary, thresholds: Thresholds) -> Verdict:
         missed.append(f"p99 from planned send {p99:.1f} ms, allowed are {thresholds.p99_ms:g} ms")
     if summary.error_percent > thresholds.error_percent:
         missed.append(f"{summary.error_percent:.3g} % errors, allowed are {thresholds.error_percent:g} %")
-    if totals.owed and not summary.interrupted:
-        missed.append(f"{totals.owed} truths could not be delivered within the grace time")
+    missed += undelivered(summary)
     return Verdict(MISSED, "missed: " + "; ".join(missed)) if missed else Verdict(MET)
 
 

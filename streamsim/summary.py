@@ -61,9 +61,18 @@ def judge(summary: Summary, max_error_percent: float | None) -> Verdict:
         return Verdict(COULD_NOT_RUN, "not one prediction was acknowledged; is the service running at --url?")
     if max_error_percent is not None and summary.error_percent > max_error_percent:
         return Verdict(MISSED, f"{summary.error_percent:.3g} % errors, allowed are {max_error_percent:g} %")
-    if totals.owed and not summary.interrupted:
-        return Verdict(COULD_NOT_RUN, f"{totals.owed} truths could not be delivered within the grace time")
+    if left := undelivered(summary):
+        return Verdict(COULD_NOT_RUN, "; ".join(left))
     return Verdict(MET)
+
+
+def undelivered(summary: Summary) -> list[str]:
+    """Say which truths were not delivered although the run had the time for it."""
+    given_up, owed = sum(summary.totals.given_up.values()), summary.totals.owed
+    told = [f"{given_up} truths were given up: nothing had settled them in time"] if given_up else []
+    if owed and not summary.interrupted:
+        told.append(f"{owed} truths could not be delivered within the grace time")
+    return told
 
 
 def as_json(summary: Summary, verdict: Verdict) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Totals(NamedTuple):
     """The counts at one moment, which add up.
 
     planned = sent + not_sent;  sent = acknowledged + errors + interrupted + in_flight;
-    acknowledged + interrupted + resumed = delivered + owed.
+    acknowledged + interrupted + resumed = delivered + owed + given_up.
     """
 
     planned: int
@@ -40,6 +40,8 @@ class Totals(NamedTuple):
     """Truths by the service's definitive answer: matched, duplicate, conflict, unknown, rejected."""
     retries: Mapping[str, int]
     """Deliveries that have to be tried again, by cause."""
+    given_up: Mapping[str, int]
+    """Truths that nothing had settled in time, by what became of their last delivery."""
     resent: int
     """Requests sent again at once, because an idle connection had been closed."""
 
@@ -55,8 +57,9 @@ class Totals(NamedTuple):
 
     @property
     def owed(self) -> int:
-        """Truths that this run has taken on and not delivered."""
-        return self.acknowledged + self.interrupted + self.resumed - sum(self.delivered.values())
+        """Truths that this run has taken on, and neither delivered nor given up."""
+        settled = sum(self.delivered.values()) + sum(self.given_up.values())
+        return self.acknowledged + self.interrupted + self.resumed - settled
 
 
 class Timings(NamedTuple):
@@ -99,6 +102,7 @@ class Tally:
     prediction_retries: Counter[Cause] = field(default_factory=Counter)
     delivered: Counter[str] = field(default_factory=Counter)
     retries: Counter[Cause] = field(default_factory=Counter)
+    given_up: Counter[Cause] = field(default_factory=Counter)
     from_planned: Latency = field(default_factory=Latency)
     from_sent: Latency = field(default_factory=Latency)
     schedule_lag: Latency = field(default_factory=Latency)
@@ -138,6 +142,7 @@ class Tally:
             resumed=self.resumed,
             delivered=dict(self.delivered),
             retries={str(cause): count for cause, count in self.retries.items()},
+            given_up={str(cause): count for cause, count in self.given_up.items()},
             resent=resent,
         )
 

@@ -28,11 +28,14 @@ TRUTH: Final = Section(
             alerts=("CalsvcFeedbackMissing",),
         ),
         Panel(
-            "Truths delivered, by status",
+            "Truths settled, by status",
             "matched, duplicate (the answer to the first was lost), conflict, unknown (the service has forgotten, or "
-            "never knew), rejected. Normal: matched.",
+            "never knew), rejected; given up: nothing settled it in time. Normal: matched.",
             "reqps",
-            (Query(total(rate(sent_by(signals.SIM_DELIVERED)), "status"), "{{status}}"),),
+            (
+                Query(total(rate(sent_by(signals.SIM_DELIVERED)), "status"), "{{status}}"),
+                Query(total(rate(sent_by(signals.SIM_GIVEN_UP))), "given up"),
+            ),
             no_data=NO_RUN,
             stacked=True,
             links=(FAILED_TRACES,),

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 
 import streamsim.__main__  # noqa: F401  everything that `stream` imports
+from streamsim.books import Books
 from streamsim.client import open_client
 from streamsim.clocks import Clocks
 from streamsim.display import show_summary
@@ -73,7 +74,7 @@ async def owe_two_hours(rows: Rows, folder: Path, table: list[tuple[str, float]]
     clocks = Clocks(monotonic=lambda: now[0])
     with open_journal(folder / "owed.db") as journal, open_record(folder / "record.ndjson", append=False) as recorder:
         async with open_client("http://127.0.0.1:1", 10) as client, anyio.create_task_group() as group:
-            scheduler = FeedbackScheduler(client, journal, recorder, tally, clocks)
+            scheduler = FeedbackScheduler(client, Books(journal, recorder, tally), clocks, 3600.0)
             group.start_soon(scheduler.run, group)
             table.append(("client, scheduler and journal open", resident_mib()))
             registry, tally.buckets = open_metrics(

@@ -40,9 +40,13 @@ async def test_a_run_is_told_from_begin_to_end(service: CountingService, csv: Pa
     began, ended = told(said)
     assert (began["event"], ended["event"]) == ("streamsim.run.started", "streamsim.run.ended")
     assert service.url == f"http://{began['server.address']}:{began['server.port']}"
-    totals = {name: ended[name] for name in ("planned", "acknowledged", "failed", "delivered", "owed", "interrupted")}
+    totals = {
+        name: ended[name]
+        for name in ("planned", "acknowledged", "failed", "delivered", "owed", "given_up", "interrupted")
+    }
     assert totals == {
-        "planned": 10, "acknowledged": 10, "failed": 0, "delivered": 10, "owed": 0, "interrupted": False,
+        "planned": 10, "acknowledged": 10, "failed": 0, "delivered": 10, "owed": 0, "given_up": 0,
+        "interrupted": False,
     }  # fmt: skip
 
 

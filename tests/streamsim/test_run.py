@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from aiohttp import web
 
 from streamsim.answers import Cause
 from streamsim.arrivals import Schedule, offsets
+from streamsim.clocks import Clocks
 from streamsim.errors import JournalLocked
 from streamsim.journal import open_journal
 from streamsim.report import compute, read_record
@@ -189,6 +192,60 @@ async def test_truths_that_cannot_be_delivered_stay_owed_until_resumed(service: 
     assert (resumed.totals.resumed, resumed.totals.planned, resumed.totals.delivered) == (40, 0, {"matched": 40})
     assert judge(resumed, None).exit_code == 0
     assert compute(read_record(record)).coverage == 1.0
+
+
+async def test_truths_that_nobody_takes_are_given_up(service: CountingService, tmp_path: Path):
+    """Their time is over before the patience of the run: each is tried again until then, and then counted as lost."""
+
+    async def no_feedback(path: str, number: int) -> web.Response | None:
+        return web.Response(status=503) if path == "feedback" and number > 10 else None
+
+    service.gate = no_feedback
+    record = tmp_path / "record.ndjson"
+    plan = make_plan(service.url, tmp_path, FAST, give_up_after=0.7, record=record)
+    summary = await streamed(plan)
+    assert summary.totals.delivered == {"matched": 10}
+    assert summary.totals.given_up == {Cause.HTTP_503: 30}
+    assert summary.totals.owed == 0
+    assert sum(summary.totals.retries.values()) >= 30
+    verdict = judge(summary, None)
+    assert (verdict.exit_code, verdict.reason) == (1, "30 truths were given up: nothing had settled them in time")
+    assert as_json(summary, verdict)["given_up"] == {"http_503": 30}
+    report = compute(read_record(record))
+    assert report.statuses == {"given_up": 30, "matched": 10}
+    assert (report.joined, report.coverage) == (10, 0.25)
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+async def test_a_wall_clock_that_is_set_by_an_hour_moves_no_truth(
+    service: CountingService, tmp_path: Path, step: float
+):
+    """While a run goes on, and before the one that resumes it: none is late by an hour, and none given up early."""
+    record, begun = tmp_path / "record.ndjson", time.monotonic()
+
+    def wall() -> float:
+        return time.time() + (step if service.requests["predict"] >= 20 else 0.0)
+
+    async def no_feedback(path: str, _number: int) -> web.Response | None:
+        return web.Response(status=503) if path == "feedback" else None
+
+    service.gate = no_feedback
+    plan = make_plan(service.url, tmp_path, FAST, give_up_after=1800.0, grace=0.5, record=record)
+    first = await run(plan, Silence(), Clocks(wall=wall))
+    assert (first.totals.owed, first.totals.given_up) == (40, {})
+
+    tried = service.requests["feedback"]
+
+    async def busy(_path: str, number: int) -> web.Response | None:
+        return web.Response(status=503) if number <= tried + 40 else None
+
+    service.gate = busy
+    second = await run(replace(plan, rows=None, resume=True, grace=30.0), Silence(), Clocks(wall=wall))
+    assert (second.totals.delivered, second.totals.given_up) == ({"matched": 40}, {})
+    assert sum(second.totals.retries.values()) == 40
+    report = compute(read_record(record))
+    assert report.lag_max is not None
+    assert plan.feedback_delay <= report.lag_mean <= report.lag_max <= time.monotonic() - begun
 
 
 async def test_a_long_backlog_does_not_hold_new_arrivals_back(service: CountingService, tmp_path: Path):

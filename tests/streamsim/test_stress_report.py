@@ -84,6 +84,12 @@ def test_truths_that_stay_owed_are_a_miss():
     assert judge_stress(summary_of(tally), THRESHOLDS) == Verdict(
         99, "missed: 5 truths could not be delivered within the grace time"
     )
+    tally.given_up[Cause.REFUSED] += 3
+    assert judge_stress(summary_of(tally), THRESHOLDS) == Verdict(
+        99,
+        "missed: 3 truths were given up: nothing had settled them in time; "
+        "2 truths could not be delivered within the grace time",
+    )
 
 
 @pytest.mark.parametrize(("lag_ms", "bottleneck"), [(1, False), (LAG_LIMIT_MS - 1, False), (LAG_LIMIT_MS + 1, True)])

@@ -49,20 +49,43 @@ class OtherFormat(Exception):
     """The file is a database, and no journal that this version knows."""
 
 
+class Damaged(Exception):
+    """The file cannot be read, or not all of it."""
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Lock the file for this connection, see that it is whole, and bring it to this format.
 
     Raises:
         OtherFormat: another program's file, or that of a later version; it is as it was.
-        sqlite3.Error: it is locked, damaged, or the disk refused.
+        Damaged: something in it is not as SQLite wrote it.
+        sqlite3.Error: it is locked, or the disk refused.
     """
+    try:
+        _prepare(connection)
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            raise Damaged(str(error)) from None
+        raise
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether SQLite has read what it cannot have written."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
     # Exclusive before the first access: the lock then lasts as long as the connection, and dies with the process.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("BEGIN EXCLUSIVE")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version not in {*_FROM, FORMAT} or (version == 0 and _has_tables(connection)):
         raise OtherFormat
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise Damaged(found)
     connection.execute("ROLLBACK")
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a file that has nothing in it yet
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = OFF")

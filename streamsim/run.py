@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ async def run(
         OutputError: the record cannot be written.
     """
     with open_journal(plan.journal, clocks) as journal, open_record(plan.record, append=plan.resume) as recorder:
+        if journal.note:
+            print(f"streamsim: {journal.note}", file=sys.stderr)
         async with open_client(plan.url, plan.timeout, calls) as client:
             books = Books(journal, recorder, tally or Tally())
             this = Run(plan, client, books, clocks)

@@ -22,12 +22,16 @@ pytestmark = pytest.mark.anyio
 ENDLESS = ("--rps", "100", "--on", "1", "--off", "0")
 
 
+def environ_of() -> dict[str, str]:
+    """What a simulator needs; nobody scrapes it, as another test may have the usual port."""
+    return os.environ | {"OTEL_EXPORTER_PROMETHEUS_PORT": "0"}
+
+
 @asynccontextmanager
 async def simulator(folder: Path, *arguments: str) -> AsyncIterator[Process]:
     """Run `python -m streamsim` in a folder, and leave nothing behind."""
     command = [sys.executable, "-m", "streamsim", *arguments]
-    nowhere = {"OTEL_EXPORTER_PROMETHEUS_PORT": "0"}  # another test may have the usual port
-    async with await anyio.open_process(command, cwd=folder, env={**os.environ, **nowhere}) as process:
+    async with await anyio.open_process(command, cwd=folder, env=environ_of()) as process:
         try:
             yield process
         finally:

@@ -25,7 +25,7 @@ from streamsim.report import compute, read_record
 from streamsim.run import Plan, run
 from streamsim.service import fetch, started_service, tail
 from streamsim.source import DEFAULT_DATA, load
-from streamsim.summary import COULD_NOT_RUN, MET
+from streamsim.summary import COULD_NOT_RUN, MET, disagreement
 
 FEEDBACK_DELAY_S: Final = 5.0
 SEED: Final = 0
@@ -85,6 +85,8 @@ def _stream_and_compare(console: Console, plan: Plan, record: Path) -> list[Line
     summary = anyio.run(run, plan, screen_for(console), backend_options={"use_uvloop": True})
     _interrupt_on_sigterm()  # the event loop has put the default back
     show_summary(console, summary)
+    if wrong := disagreement(summary):
+        raise DemoFailed(wrong)
     if summary.interrupted:
         raise DemoFailed("interrupted: there is nothing to compare")
     _step(console, "5/6 compare the service's numbers with the record of what was sent")

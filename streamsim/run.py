@@ -181,10 +181,16 @@ class Run:
         )
 
     def summary(self) -> Summary:
-        """Freeze the outcome."""
-        elapsed = self._clocks.monotonic() - self._start
-        totals = self._tally.totals(self._client.resent)
-        return Summary(self._started_at, elapsed, self._interrupted, self._earlier, totals, self._tally.timings())
+        """Freeze the outcome, and look into the journal for what it really holds."""
+        return Summary(
+            started_at=self._started_at,
+            elapsed=self._clocks.monotonic() - self._start,
+            interrupted=self._interrupted,
+            earlier=self._earlier,
+            held=len(self._journal) - self._earlier,
+            totals=self._tally.totals(self._client.resent),
+            timings=self._tally.timings(),
+        )
 
     def _planned_rate(self, elapsed: float) -> float:
         return 0.0 if self.plan.rows is None else rate_at(self.plan.schedule, elapsed)

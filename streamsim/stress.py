@@ -19,7 +19,7 @@ from streamsim.scrapes import scrape_of
 from streamsim.service_view import Look, read_metrics, service_view
 from streamsim.source import load
 from streamsim.stress_report import Outcome, as_html, as_json, shown
-from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict, undelivered
+from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict, disagreement, undelivered
 from streamsim.tally import Tally
 from streamsim.timeline import Timeline
 
@@ -84,6 +84,8 @@ def stress_plan(options: argparse.Namespace, rows: Rows) -> Plan:
 def judge_stress(summary: Summary, thresholds: Thresholds) -> Verdict:
     """Decide the exit code: 1 when nothing was measured, 99 with every threshold that was missed, else 0."""
     totals, p99 = summary.totals, summary.timings.from_planned.p99
+    if wrong := disagreement(summary):
+        return Verdict(COULD_NOT_RUN, wrong)
     if not totals.acknowledged:
         return Verdict(COULD_NOT_RUN, "not one prediction was acknowledged; is the service running at --url?")
     missed = []

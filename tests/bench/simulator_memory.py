@@ -93,7 +93,7 @@ async def owe_two_hours(rows: Rows, folder: Path, table: list[tuple[str, float]]
                 if number % 1000 == 0:
                     await anyio.lowlevel.checkpoint()
             with Live(console=Console(), auto_refresh=False, transient=True):
-                show_summary(Console(quiet=True), Summary(0, 0, False, 0, tally.totals(0), tally.timings()))
+                show_summary(Console(quiet=True), Summary(0, 0, False, 0, 0, tally.totals(0), tally.timings()))
             table.append((f"{len(journal):,} truths owed", resident_mib()))
             quiet = scrape_ms(registry)
             now[0] += DELAY_S + 1  # the scheduler sleeps and does not see it

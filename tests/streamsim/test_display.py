@@ -27,7 +27,7 @@ def printed(*, terminal: bool, **options: bool) -> str:
     """The summary of a busy run, 80 columns wide."""
     console = Console(file=io.StringIO(), width=80, force_terminal=terminal, **options)
     tally = busy_tally()
-    show_summary(console, Summary(0.0, 7200.0, True, 5, tally.totals(resent=7), tally.timings()))
+    show_summary(console, Summary(0.0, 7200.0, True, 5, 40_000, tally.totals(resent=7), tally.timings()))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from streamsim.errors import JournalLocked
 from streamsim.journal import open_journal
 from streamsim.report import compute, read_record
 from streamsim.run import MAX_IN_FLIGHT, Plan, run
-from streamsim.summary import Summary, as_json, judge
+from streamsim.stress import Thresholds, judge_stress
+from streamsim.summary import Summary, as_json, disagreement, judge
+from streamsim.tally import Tally
 from tests.streamsim.fakes import CountingService, Silence, make_plan, make_rows, raw_server, serving
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +35,7 @@ async def streamed(plan: Plan) -> Summary:
     assert totals.in_flight == 0
     assert totals.sent == totals.acknowledged + sum(totals.errors.values()) + totals.interrupted
     assert totals.planned == totals.sent + totals.not_sent
+    assert disagreement(summary) == ""
     with open_journal(plan.journal) as journal:
         assert len(journal) == totals.owed + summary.earlier
     return summary
@@ -291,6 +295,36 @@ async def test_two_simulators_need_two_journals(service: CountingService, tmp_pa
     with open_journal(plan.journal), pytest.raises(JournalLocked, match="--journal"):
         await run(plan, Silence())
     assert service.requests == {}
+
+
+@pytest.mark.parametrize(
+    ("mistaken", "said"),
+    [
+        (Tally(planned=1), "41 records were sent, and 40 acknowledged, failed or cut off"),
+        (Tally(causes=Counter({Cause.REFUSED: 2})), "40 records were sent, and 42 acknowledged, failed or cut off"),
+        (Tally(resumed=1), "1 truths should be owed, and the journal holds 0"),
+        (Tally(delivered=Counter(matched=3)), "-3 truths should be owed, and the journal holds 0"),
+        (Tally(given_up=Counter({Cause.TIMEOUT: 1})), "-1 truths should be owed, and the journal holds 0"),
+    ],
+)
+async def test_totals_that_do_not_add_up_are_never_silent(
+    service: CountingService, tmp_path: Path, mistaken: Tally, said: str
+):
+    """Exit code 1 and a sentence, from a stream and from a load test, whatever else went well."""
+    summary = await run(make_plan(service.url, tmp_path, FAST), Silence(), tally=mistaken)
+    for verdict in (judge(summary, None), judge_stress(summary, Thresholds(1e6, 100))):
+        assert verdict.exit_code == 1
+        assert verdict.reason == f"the totals do not add up, which is a mistake of this program: {said}"
+
+
+async def test_what_an_earlier_run_owes_is_no_disagreement(service: CountingService, tmp_path: Path):
+    """Neither where it is left alone, nor where it is taken on."""
+    with open_journal(tmp_path / "owed.db") as journal:
+        journal.intend("77", 1.0, journal.now() - 1, journal.now())
+    left = await streamed(make_plan(service.url, tmp_path, FAST))
+    assert (left.earlier, left.held) == (1, 0)
+    taken_on = await streamed(make_plan(service.url, tmp_path, FAST, rows=None, resume=True))
+    assert (taken_on.earlier, taken_on.held, taken_on.totals.delivered) == (0, 0, {"unknown": 1})
 
 
 async def test_the_summary_is_json(service: CountingService, tmp_path: Path):

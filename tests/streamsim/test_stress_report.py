@@ -47,7 +47,8 @@ def filled(latency: float = 0.01, *, errors: int = 0, lag: float = 0.001) -> Tal
 
 def summary_of(tally: Tally) -> Summary:
     """The summary of a run that went to its end."""
-    return Summary(0.0, 10.0, interrupted=False, earlier=0, totals=tally.totals(0), timings=tally.timings())
+    totals = tally.totals(0)
+    return Summary(0.0, 10.0, False, earlier=0, held=totals.owed, totals=totals, timings=tally.timings())
 
 
 def outcome_of(tally: Tally, note: str = "") -> Outcome:

@@ -6,9 +6,10 @@ The service's documented contract is all that is known here: POST /predict and P
 import errno
 import json
 import random
+import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -29,9 +30,13 @@ from streamsim.answers import (
     linked_by,
     seconds_of,
 )
+from streamsim.environ import TOKEN, TOKEN_FILE
 from streamsim.rows import Record
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
+UNAUTHORIZED: Final = (401, 403)
+NO_TOKEN: Final = f"it asks for a token; set {TOKEN}, or {TOKEN_FILE} to a file that holds it"
+WRONG_TOKEN: Final = f"it does not take the token of {TOKEN} (or {TOKEN_FILE})"
 
 
 class Call(NamedTuple):
@@ -70,11 +75,12 @@ class Client:
     Counts in `resent_to`, by path, the requests that met a connection the service had closed while it was idle.
     """
 
-    def __init__(self, sessions: "_Sessions", url: str, patience: float, calls: Calls | None) -> None:
+    def __init__(self, sessions: "_Sessions", url: str, patience: float, calls: Calls | None, hint: str = "") -> None:
         self._sessions = sessions
         self._url = url.rstrip("/")
         self._patience = patience
         self._calls = calls
+        self._hint = hint
         self._random = random.Random()  # noqa: S311  trace ids have to be different, not secret
         self.resent_to: Counter[str] = Counter()
 
@@ -117,6 +123,9 @@ class Client:
         request = _Request(self._url + path, body, headers)
         began = time.time_ns()
         answer = await self._delivered(path, request, patience or self._patience)
+        if self._hint and answer.status in UNAUTHORIZED:
+            print(f"streamsim: the service answered {answer.status}: {self._hint}", file=sys.stderr)
+            self._hint = ""
         if identity.traced:
             answer = answer._replace(trace=identity)
         if self._calls is not None:
@@ -146,16 +155,28 @@ class _Sessions(NamedTuple):
 
 
 @asynccontextmanager
-async def open_client(url: str, patience: float, calls: Calls | None = None) -> AsyncIterator[Client]:
-    """Open a client for the service at `url`; a request without a whole answer after `patience` seconds is given up."""
+async def open_client(
+    url: str, patience: float, calls: Calls | None = None, token: str | None = None
+) -> AsyncIterator[Client]:
+    """Open a client for the service at `url`; a request without a whole answer after `patience` seconds is given up.
+
+    The first time that the service refuses the token, or the lack of one, a line on stderr says what to do.
+    """
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
-    async with _session(force_close=False, traces=[trace]) as pooled, _session(force_close=True, traces=[]) as fresh:
-        yield Client(_Sessions(pooled, fresh), url, patience, calls)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with (
+        _session(headers, force_close=False, traces=[trace]) as pooled,
+        _session(headers, force_close=True, traces=[]) as fresh,
+    ):
+        yield Client(_Sessions(pooled, fresh), url, patience, calls, NO_TOKEN if token is None else WRONG_TOKEN)
 
 
-def _session(*, force_close: bool, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+def _session(
+    headers: Mapping[str, str], *, force_close: bool, traces: list[aiohttp.TraceConfig]
+) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
+        headers=headers,
         # A pool that makes requests wait for a free connection would close the open loop: no limit.
         connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
         trace_configs=traces,

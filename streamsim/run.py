@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -57,6 +57,8 @@ class Plan:
     """Arrivals beyond so many are not sent; None stands for `MAX_IN_FLIGHT`."""
     scrape: Scrape | None = None
     """Where Prometheus may look; None: nowhere."""
+    token: str | None = field(default=None, repr=False)
+    """What the service asks its callers for."""
 
 
 class Screen(Protocol):
@@ -85,7 +87,7 @@ async def run(
     with open_journal(plan.journal, clocks) as journal, open_record(plan.record, append=plan.resume) as recorder:
         if journal.note:
             print(f"streamsim: {journal.note}", file=sys.stderr)
-        async with open_client(plan.url, plan.timeout, calls) as client:
+        async with open_client(plan.url, plan.timeout, calls, plan.token) as client:
             books = Books(journal, recorder, tally or Tally())
             this = Run(plan, client, books, clocks)
             async with _scraped(plan.scrape, books.tally, this.now), anyio.create_task_group() as group:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from streamsim.arrivals import Schedule
 from streamsim.display import screen_for, show_summary
+from streamsim.environ import token_of
 from streamsim.errors import OutputError
 from streamsim.rows import Rows
 from streamsim.run import Plan, launch
@@ -40,12 +41,12 @@ def stress(options: argparse.Namespace) -> int:
     Raises:
         SimulatorError: it could not run.
     """
-    scrape = scrape_of(options, os.environ)
-    plan = replace(stress_plan(options, load(options.data, options.seed)), scrape=scrape)
+    scrape, token = scrape_of(options, os.environ), token_of(os.environ, options.url)
+    plan = replace(stress_plan(options, load(options.data, options.seed)), scrape=scrape, token=token)
     tally, console = Tally(timeline=Timeline()), Console()
-    before = Look(time.monotonic(), read_metrics(plan.url))
+    before = Look(time.monotonic(), read_metrics(plan.url, token))
     summary = launch(plan, screen_for(console), tally)
-    view = service_view(before, Look(time.monotonic(), read_metrics(plan.url)))
+    view = service_view(before, Look(time.monotonic(), read_metrics(plan.url, token)))
     verdict = judge_stress(summary, Thresholds(options.p99, options.errors))
     outcome = Outcome(summary, tally, verdict, view, settings(options), generator_note(summary))
     show_summary(console, summary)

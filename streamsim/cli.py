@@ -75,7 +75,8 @@ def base_url(text: str) -> str:
     """Parse the service's address."""
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and not parts.query
+        name = (parts.hostname or "").encode("idna")
+        usable = parts.scheme in {"http", "https"} and name and parts.port != 0 and not parts.query
     except ValueError:
         usable = False
     if not usable:

@@ -196,6 +196,8 @@ async def _try(session: aiohttp.ClientSession, request: _Request) -> Answer:
     except aiohttp.ClientConnectorError as error:
         exhausted = error.os_error.errno in {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
         return Answer(Cause.NOT_SENT if exhausted else Cause.REFUSED)
+    except UnicodeError:  # no resolver can ask for such a name
+        return Answer(Cause.REFUSED)
     except aiohttp.ClientResponseError:  # what came back is not HTTP
         return Answer(Cause.BAD_ANSWER)
     except (aiohttp.ClientError, OSError):

@@ -22,6 +22,8 @@ _LOW_32_BITS: Final = 2**32 - 1
 class Frame(NamedTuple):
     """A page in the write-ahead log. `commit`: a transaction ends with it. `sound`: its checksum holds."""
 
+    place: int
+    """Of this frame among all, from 0 on."""
     page: int
     content: bytes
     commit: bool
@@ -36,8 +38,14 @@ class Log(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Nothing that was committed lies behind what SQLite takes for true: it would be forgotten without a word."""
-        return not any(frame.commit for frame in self.frames[self.valid :])
+        """Nothing that was committed lies behind what SQLite takes for true: it would be forgotten without a word.
+
+        A last frame that is not sound is what a process leaves that was killed while it wrote it, the header first.
+        """
+        behind = self.frames[self.valid :]
+        if behind and not behind[-1].sound and behind[-1].place == len(self.frames) - 1:
+            behind.pop()
+        return not any(frame.commit for frame in behind)
 
 
 def read_log(data: bytes) -> Log:
@@ -50,14 +58,14 @@ def read_log(data: bytes) -> Log:
     before = _pair(data, 24) if header_holds else None
     frames, valid, unbroken = list[Frame](), 0, header_holds
     size = _FRAME_HEADER + PAGE_BYTES
-    for at in range(_WAL_HEADER, len(data) - size + 1, size):
+    for place, at in enumerate(range(_WAL_HEADER, len(data) - size + 1, size)):
         head, content = data[at : at + _FRAME_HEADER], data[at + _FRAME_HEADER : at + size]
         page, commit = struct.unpack(">II", head[:8])
         # Each checksum goes on from the one before as it is written there, so that a damaged frame is damaged alone.
         sound = before is not None and _checksum(head[:8] + content, before, order) == _pair(head, 16)
         before = _pair(head, 16)
         if head[8:16] == salts:
-            frames.append(Frame(page, content, bool(commit), sound))
+            frames.append(Frame(place, page, content, bool(commit), sound))
             unbroken = unbroken and sound
             valid = len(frames) if unbroken and commit else valid
     return Log(frames, valid)

@@ -102,6 +102,12 @@ async def test_a_server_that_is_down_refuses():
     assert (await ask(url)).cause is Cause.REFUSED
 
 
+@pytest.mark.parametrize("host", ["nobody.invalid", "a" * 64 + ".invalid", "a..b"])
+async def test_a_name_that_leads_nowhere_refuses(host: str):
+    """One that nobody knows, and ones that cannot even be asked for."""
+    assert (await ask(f"http://{host}:1")).cause is Cause.REFUSED
+
+
 async def test_a_server_that_never_answers_times_out():
     """Patience ends, also when the answer has begun."""
 

@@ -93,7 +93,10 @@ async def test_ctrl_c_ends_with_the_command_that_sends_the_rest(
     assert recorded.count("feedback") >= len(service.predicted)
 
 
-async def test_a_second_ctrl_c_does_not_wait_for_answers(service: CountingService, csv: Path, tmp_path: Path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_ctrl_c_does_not_wait_for_answers(
+    service: CountingService, csv: Path, tmp_path: Path, how: signal.Signals
+):
     """What is in flight is cut off, its outcome unknown: its truth stays owed, and is settled as unknown later."""
 
     async def hang(path: str, number: int) -> None:
@@ -106,9 +109,9 @@ async def test_a_second_ctrl_c_does_not_wait_for_answers(service: CountingServic
         tmp_path, "stream", *where, "--data", str(csv), "--feedback-delay", "0.5", *ENDLESS
     ) as process:
         await service.until(lambda: service.requests["predict"] >= 20)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         await anyio.sleep(0.1)  # two signals at once would be one
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         code, said = await ended(process)
     assert code == 0, said
     assert "10 acknowledged" in said
@@ -154,6 +157,8 @@ def assert_settled(service: CountingService) -> None:
         (["--speed", "0"], "--speed: '0'"),
         (["--max-errors", "101%"], "--max-errors: '101'"),
         (["--url", "localhost:8000"], "--url: 'localhost:8000': expected an address such as"),
+        (["--url", "http://a..b"], "--url: 'http://a..b': expected an address such as"),
+        (["--give-up-after", "-1"], "--give-up-after: '-1': expected a number from 0"),
         (["--url", "http://host:99999"], "--url: 'http://host:99999'"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],

@@ -286,6 +286,9 @@ def test_what_was_not_committed_is_no_damage(killed: Path):
     end = 32 + read_log(data).valid * FRAME
     assert read_log(data[: end - 100]).whole
     assert read_log(data[: end - FRAME + 24]).whole
+    half_written = bytearray(data)
+    half_written[end - FRAME + 24 : end] = bytes(PAGE_BYTES)
+    assert read_log(bytes(half_written)).whole
     missing = bytearray(data)
     missing[end - 2 * FRAME : end - FRAME] = bytes(FRAME)
     assert not read_log(bytes(missing)).whole

@@ -20,6 +20,9 @@ TRY_SHARE: Final = 1 / 3
 LAST_SHARE: Final = 1 / 10
 """Of the deadline, that the last try begins before its end."""
 
+MAX_WAITING: Final = 500
+"""Records between two tries. More of them would be a load of their own, and make the others late."""
+
 
 class Asker:
     """Asks for the predictions of one run, and counts what it asks for again."""
@@ -30,6 +33,7 @@ class Asker:
         self._clocks = clocks
         self._timeout = timeout
         self._again = again
+        self._waiting = 0
         self._random = random.Random()  # noqa: S311  jitter
 
     async def ask(self, record: Record) -> Answer:
@@ -51,11 +55,15 @@ class Asker:
             if pause is None:
                 return answer
             self._tally.prediction_retries[answer.cause] += 1
-            await anyio.sleep(pause)
+            self._waiting += 1
+            try:
+                await anyio.sleep(pause)
+            finally:
+                self._waiting -= 1
             left, before = left - pause, answer
 
     def _pause(self, tries: int, answer: Answer, left: float) -> float | None:
-        if not self._again or not is_passing(answer):
+        if not self._again or self._waiting >= MAX_WAITING or not is_passing(answer):
             return None
         delay = retry_delay(tries, answer.retry_after, self._random.random())
         return pause_within(left, self._timeout * LAST_SHARE, delay, answer.retry_after)

@@ -10,7 +10,7 @@ from aiohttp import web
 from anyio.abc import SocketStream
 
 from streamsim.answers import Answer, Cause
-from streamsim.asking import Asker
+from streamsim.asking import MAX_WAITING, Asker
 from streamsim.client import open_client
 from streamsim.clocks import Clocks
 from streamsim.tally import Tally
@@ -142,6 +142,30 @@ async def test_who_judges_the_service_asks_once(service: CountingService):
     service.gate = busy
     answer, tried = await ask(service.url, again=False)
     assert (answer.cause, tried, service.requests["predict"]) == (Cause.HTTP_503, {}, 1)
+
+
+async def test_a_crowd_of_records_does_not_wait_for_another_try(
+    service: CountingService, monkeypatch: pytest.MonkeyPatch
+):
+    """With room for three, the failures of the other seven stand: retries must not become a load of their own."""
+    assert MAX_WAITING == 500
+    monkeypatch.setattr("streamsim.asking.MAX_WAITING", 3)
+    answers, tally = list[Answer](), Tally()
+
+    async def busy(_path: str, number: int) -> web.Response | None:
+        return web.Response(status=503) if number <= 10 else None
+
+    service.gate = busy
+    async with open_client(service.url, 5) as client, anyio.create_task_group() as group:
+        asker = Asker(client, tally, Clocks(), 5, again=True)
+
+        async def one() -> None:
+            answers.append(await asker.ask(RECORD))
+
+        for _ in range(10):
+            group.start_soon(one)
+    assert Counter(answer.cause for answer in answers) == {Cause.HTTP_503: 7, Cause.OK: 3}
+    assert tally.prediction_retries == {Cause.HTTP_503: 3}
 
 
 async def test_a_name_that_nobody_knows_is_asked_for_again_and_then_refused():

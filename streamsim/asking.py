@@ -19,7 +19,6 @@ TRY_SHARE: Final = 1 / 3
 """Of the deadline, for one try: a replica that hangs leaves time for another one, behind the same address."""
 LAST_SHARE: Final = 1 / 10
 """Of the deadline, that the last try begins before its end."""
-
 MAX_WAITING: Final = 500
 """Records between two tries. More of them would be a load of their own, and make the others late."""
 

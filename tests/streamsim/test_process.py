@@ -15,6 +15,7 @@ import pytest
 from anyio.abc import Process
 
 from streamsim.__main__ import main
+from streamsim.cli import make_plan, parser, resume_command
 from streamsim.journal import open_journal
 from tests.streamsim.fakes import CountingService
 
@@ -189,6 +190,20 @@ async def test_what_cannot_run_ends_with_1_and_one_line(service: CountingService
     code, said = await result(tmp_path, *where, "--url", "http://127.0.0.1:1")
     assert code == 1
     assert said.splitlines()[-1] == "streamsim: not one prediction was acknowledged; is the service running at --url?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ([], []),
+        (["--speed", "10"], ["--give-up-after", "360"]),
+        (["--give-up-after", "86400", "--record", "r.ndjson"], ["--give-up-after", "86400", "--record", "r.ndjson"]),
+    ],
+)
+def test_the_command_that_sends_the_rest_has_the_same_patience(arguments: list[str], more: list[str]):
+    """Whatever a run would have waited for before it gives a truth up, in real seconds."""
+    command = resume_command(make_plan(parser().parse_args(["stream", *arguments]), None))
+    assert shlex.split(command)[9:] == more
 
 
 @pytest.mark.parametrize("command", ["stream", "demo"])

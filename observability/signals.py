@@ -276,7 +276,7 @@ SIM_REQUESTS: Final = Metric(
     "streamsim_requests_total",
     "counter",
     "{request}",
-    "What became of requests, by call (predict, feedback) and result; docs/simulator.md explains each result.",
+    "What became of records (predict) and of each delivery (feedback), by result; docs/simulator.md explains them.",
     ("call", "result"),
     owner="streamsim",
 )
@@ -285,7 +285,7 @@ SIM_IN_FLIGHT: Final = Metric(
     "streamsim_in_flight",
     "gauge",
     "{request}",
-    "Requests that wait for their answer.",
+    "Requests that wait for their answer; a prediction also between two tries.",
     ("call",),
     owner="streamsim",
 )
@@ -322,7 +322,7 @@ SIM_OWED: Final = Metric(
     "streamsim_feedback_owed",
     "gauge",
     "{feedback}",
-    "Truths taken on and not delivered, due or not.",
+    "Truths taken on and neither delivered nor given up, due or not.",
     owner="streamsim",
 )
 SIM_DUE: Final = Metric(
@@ -342,12 +342,20 @@ SIM_DELIVERED: Final = Metric(
     ("status",),
     owner="streamsim",
 )
+SIM_GIVEN_UP: Final = Metric(
+    "streamsim.feedback.given_up",
+    "streamsim_feedback_given_up_total",
+    "counter",
+    "{feedback}",
+    "Truths that nothing had settled when their time was over: they are not sent any more.",
+    owner="streamsim",
+)
 SIM_RETRIES: Final = Metric(
     "streamsim.retries",
     "streamsim_retries_total",
     "counter",
     "{request}",
-    "Requests to be sent again. stale_connection: at once, on a new one. not_settled: a truth, later.",
+    "Requests sent again. stale_connection: at once. not_settled: a truth. Others: what became of a prediction's try.",
     ("call", "reason"),
     owner="streamsim",
 )
@@ -368,7 +376,7 @@ METRICS: Final = (
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
     *(SHADOW, MODEL_CHECKS, MODEL_INFO, TRAINING_RMSLE, SPANS_DROPPED, EVENT_LOOP_LAG),
     *(SIM_PLANNED, SIM_REQUESTS, SIM_IN_FLIGHT, SIM_REQUEST_DURATION, SIM_SCHEDULE_LAG, SIM_TARGET_RATE),
-    *(SIM_OWED, SIM_DUE, SIM_DELIVERED, SIM_RETRIES, SIM_RUN_INFO),
+    *(SIM_OWED, SIM_DUE, SIM_DELIVERED, SIM_GIVEN_UP, SIM_RETRIES, SIM_RUN_INFO),
 )
 
 
@@ -593,9 +601,13 @@ RUN_ENDED: Final = Event(
     "streamsim.run.ended",
     "info",
     "streamsim",
-    "{planned} planned, {acknowledged} acknowledged, {failed} failed, {delivered} truths delivered, {owed} owed",
+    "{planned} planned, {acknowledged} acknowledged, {failed} failed, {delivered} truths delivered, {owed} owed, "
+    "{given_up} given up",
     "The run's totals, as in its summary.",
-    ("planned", "acknowledged", "failed", "interrupted", "delivered", "owed", "seconds", "p99_ms"),
+    (
+        *("planned", "acknowledged", "failed", "retried", "interrupted", "delivered", "owed", "given_up"),
+        *("seconds", "p99_ms"),
+    ),
 )
 RUN_FAILED: Final = Event(
     "streamsim.run.failed",

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from streamsim.cli import make_plan, parser, resume_command, wants_records
 from streamsim.display import screen_for, show_summary
+from streamsim.environ import token_of
 from streamsim.errors import OutputError, SimulatorError
 from streamsim.run import Plan, launch
 from streamsim.scrapes import scrape_of
@@ -52,9 +53,9 @@ def stream(options: argparse.Namespace) -> int:
     Raises:
         SimulatorError: it could not run.
     """
-    scrape = scrape_of(options, os.environ)
+    scrape, token = scrape_of(options, os.environ), token_of(os.environ, options.url)
     rows = load(options.data, options.seed) if wants_records(options) else None
-    plan = replace(make_plan(options, rows), scrape=scrape)
+    plan = replace(make_plan(options, rows), scrape=scrape, token=token)
     _raise_file_limit()
     if options.log == "json":
         from streamsim.log import LogScreen, run_log, tell_end  # noqa: PLC0415  only here

@@ -15,6 +15,7 @@ from streamsim.source import DEFAULT_DATA
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 DEFAULT_JOURNAL: Final = Path("data/streamsim/owed.db")
+GIVE_UP_AFTER_S: Final = 3600.0
 DEFAULT_REPORT: Final = Path("data/stress")
 _EXITS: Final = "Exit codes: 0 met, 1 could not run or could not deliver, 2 usage, 99 a threshold was missed."
 
@@ -74,7 +75,8 @@ def base_url(text: str) -> str:
     """Parse the service's address."""
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and not parts.query
+        name = (parts.hostname or "").encode("idna")
+        usable = parts.scheme in {"http", "https"} and name and parts.port != 0 and not parts.query
     except ValueError:
         usable = False
     if not usable:
@@ -138,6 +140,13 @@ def _add_schedule(stream: argparse.ArgumentParser) -> None:
         "--feedback-delay", type=number(0, 30 * day), default=300.0, metavar="S", help="when a truth is due"
     )
     group.add_argument(
+        "--give-up-after",
+        type=number(0, 30 * day),
+        default=GIVE_UP_AFTER_S,
+        metavar="S",
+        help="when a truth that nobody takes is given up, from when it was due",
+    )
+    group.add_argument(
         "--grace", type=number(0, day), default=30.0, metavar="S", help="patience with failing deliveries at the end"
     )
     group.add_argument(
@@ -155,7 +164,7 @@ def _add_delivery(stream: argparse.ArgumentParser) -> None:
         type=number(0, 3600, above=True),
         default=10.0,
         metavar="S",
-        help="for one request, not divided by --speed",
+        help="for one record, all tries together; not divided by --speed",
     )
     group.add_argument(
         "--journal", type=Path, default=DEFAULT_JOURNAL, metavar="FILE", help="where owed truths are kept"
@@ -187,7 +196,8 @@ def _add_stress(stress: argparse.ArgumentParser) -> None:
     load.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="how they are spaced")
     load.add_argument("--concurrency", type=whole(1, 10_000), metavar="N", help="most requests in flight; 10000")
     load.add_argument("--feedback-delay", type=seconds, default=5.0, metavar="S", help="when a truth is due")
-    load.add_argument("--timeout", type=positive, default=10.0, metavar="S", help="for one request")
+    load.add_argument("--timeout", type=positive, default=10.0, metavar="S", help="for one record, all tries together")
+    load.add_argument("--retry", action="store_true", help="try again what failed in passing; else it is an error")
     load.add_argument("--data", type=Path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
     load.add_argument("--seed", type=whole(0, 2**63), default=0, metavar="N", help="of rows and arrivals")
     load.add_argument("--url", type=base_url, default=DEFAULT_URL, help="the service")
@@ -224,6 +234,7 @@ def make_plan(options: argparse.Namespace, rows: Rows | None) -> Plan:
         journal=options.journal,
         rows=rows,
         feedback_delay=options.feedback_delay / options.speed,
+        give_up_after=options.give_up_after / options.speed,
         grace=options.grace / options.speed,
         timeout=options.timeout,
         resume=options.resume,
@@ -234,6 +245,8 @@ def make_plan(options: argparse.Namespace, rows: Rows | None) -> Plan:
 def resume_command(plan: Plan) -> str:
     """Return the command, ready for a shell, that sends what this plan's journal still owes."""
     words = ["python", "-m", "streamsim", "stream", "--resume", "--url", plan.url, "--journal", str(plan.journal)]
+    if plan.give_up_after != GIVE_UP_AFTER_S:
+        words += ["--give-up-after", f"{plan.give_up_after:.9g}"]
     if plan.record is not None:
         words += ["--record", str(plan.record)]
     return shlex.join(words)

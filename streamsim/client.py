@@ -5,75 +5,38 @@ The service's documented contract is all that is known here: POST /predict and P
 
 import errno
 import json
-import math
 import random
+import sys
 import time
-import zlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from types import SimpleNamespace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import aiohttp
 import anyio
 
+from streamsim.answers import (
+    Answer,
+    Cause,
+    Identity,
+    cause_of,
+    document_of,
+    is_prediction,
+    is_status,
+    is_traced,
+    linked_by,
+    seconds_of,
+)
+from streamsim.environ import TOKEN, TOKEN_FILE
 from streamsim.rows import Record
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
-TRACED: Final = 0.1
-"""Share of the records that the service is asked to trace, where it follows its callers' decision."""
-
-
-class Cause(StrEnum):
-    """What became of a request."""
-
-    OK = "ok"
-    REFUSED = "refused"
-    TIMEOUT = "timeout"
-    CLOSED = "closed"
-    HTTP_4XX = "http_4xx"
-    HTTP_503 = "http_503"
-    HTTP_5XX = "http_5xx"
-    BAD_ANSWER = "bad_answer"
-    NOT_SENT = "not_sent"
-    """The simulator itself had no room for it: too many in flight, or no file descriptor left."""
-
-
-class Answer(NamedTuple):
-    """One answer, or the lack of one: `status` is 0 without an answer, `retry_after` is in seconds."""
-
-    cause: Cause
-    status: int = 0
-    document: dict[str, Any] | None = None
-    retry_after: float = 0.0
-    trace: "Identity | None" = None
-    """Where it is found in a trace, if the service was asked for one."""
-
-
-class Identity(NamedTuple):
-    """A place in a trace that the service may put its own below. `traced`: it is asked to."""
-
-    trace_id: int
-    span_id: int
-    traced: bool
-
-    @property
-    def traceparent(self) -> str:
-        """W3C Trace Context."""
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.traced:02x}"
-
-    @property
-    def reference(self) -> str:
-        """For a later span to link to; see `linked_by`."""
-        return f"{self.trace_id:032x}{self.span_id:016x}"
-
-    @property
-    def ids(self) -> dict[str, str]:
-        """As labels of an exemplar."""
-        return {"trace_id": f"{self.trace_id:032x}", "span_id": f"{self.span_id:016x}"}
+UNAUTHORIZED: Final = (401, 403)
+NO_TOKEN: Final = f"it asks for a token; set {TOKEN}, or {TOKEN_FILE} to a file that holds it"
+WRONG_TOKEN: Final = f"it does not take the token of {TOKEN} (or {TOKEN_FILE})"
 
 
 class Call(NamedTuple):
@@ -112,11 +75,12 @@ class Client:
     Counts in `resent_to`, by path, the requests that met a connection the service had closed while it was idle.
     """
 
-    def __init__(self, sessions: "_Sessions", url: str, patience: float, calls: Calls | None) -> None:
+    def __init__(self, sessions: "_Sessions", url: str, patience: float, calls: Calls | None, hint: str = "") -> None:
         self._sessions = sessions
         self._url = url.rstrip("/")
         self._patience = patience
         self._calls = calls
+        self._hint = hint
         self._random = random.Random()  # noqa: S311  trace ids have to be different, not secret
         self.resent_to: Counter[str] = Counter()
 
@@ -125,10 +89,15 @@ class Client:
         """How many were sent again."""
         return self.resent_to.total()
 
-    async def predict(self, record: Record) -> Answer:
-        """Ask for one prediction; OK means the right id came back with a finite Calories."""
-        answer = await self._post("/predict", record.id_json, record.body)
-        if answer.cause is Cause.OK and not _is_prediction(answer.document, json.loads(record.id_json)):
+    async def predict(self, record: Record, patience: float | None = None) -> Answer:
+        """Ask for one prediction; OK means the right id came back with a finite Calories.
+
+        Args:
+            record: what to predict.
+            patience: seconds for the whole answer; the client's own where nothing is said.
+        """
+        answer = await self._post("/predict", record.id_json, record.body, patience=patience)
+        if answer.cause is Cause.OK and not is_prediction(answer.document, json.loads(record.id_json)):
             return answer._replace(cause=Cause.BAD_ANSWER)
         return answer
 
@@ -142,16 +111,21 @@ class Client:
         """
         body = f'{{"id":{id_json},"Calories":{truth!r}}}'.encode()
         answer = await self._post("/feedback", id_json, body, prediction)
-        if answer.cause is Cause.OK and not _is_status(answer.document, json.loads(id_json)):
+        if answer.cause is Cause.OK and not is_status(answer.document, json.loads(id_json)):
             return answer._replace(cause=Cause.BAD_ANSWER)
         return answer
 
-    async def _post(self, path: str, id_json: str, body: bytes, about: str | None = None) -> Answer:
+    async def _post(
+        self, path: str, id_json: str, body: bytes, about: str | None = None, patience: float | None = None
+    ) -> Answer:
         identity = self._identity(id_json)
         headers = {"Content-Type": "application/json", "traceparent": identity.traceparent}
         request = _Request(self._url + path, body, headers)
         began = time.time_ns()
-        answer = await self._delivered(path, request)
+        answer = await self._delivered(path, request, patience or self._patience)
+        if self._hint and answer.status in UNAUTHORIZED:
+            print(f"streamsim: the service answered {answer.status}: {self._hint}", file=sys.stderr)
+            self._hint = ""
         if identity.traced:
             answer = answer._replace(trace=identity)
         if self._calls is not None:
@@ -159,8 +133,8 @@ class Client:
             self._calls.note(Call(path, identity, answer, request.resent, began, ended, linked_by(about)))
         return answer
 
-    async def _delivered(self, path: str, request: _Request) -> Answer:
-        with anyio.move_on_after(self._patience):
+    async def _delivered(self, path: str, request: _Request, patience: float) -> Answer:
+        with anyio.move_on_after(patience):
             answer = await _try(self._sessions.pooled, request)
             if answer.cause is Cause.CLOSED and request.on_idle_connection:
                 # A connection that the service closes just as it is used again says nothing about the service.
@@ -175,32 +149,34 @@ class Client:
         return Identity(self._random.getrandbits(128) | 1, self._random.getrandbits(64) | 1, is_traced(id_json))
 
 
-def linked_by(reference: str | None) -> tuple[int, int] | None:
-    """Read what `Identity.reference` wrote."""
-    return (int(reference[:32], 16), int(reference[32:], 16)) if reference else None
-
-
-def is_traced(id_json: str) -> bool:
-    """Decide by the record's id: its prediction and its feedback, minutes later, are both traced or neither is."""
-    return zlib.crc32(id_json.encode()) < TRACED * 2**32
-
-
 class _Sessions(NamedTuple):
     pooled: aiohttp.ClientSession
     fresh: aiohttp.ClientSession
 
 
 @asynccontextmanager
-async def open_client(url: str, patience: float, calls: Calls | None = None) -> AsyncIterator[Client]:
-    """Open a client for the service at `url`; a request without a whole answer after `patience` seconds is given up."""
+async def open_client(
+    url: str, patience: float, calls: Calls | None = None, token: str | None = None
+) -> AsyncIterator[Client]:
+    """Open a client for the service at `url`; a request without a whole answer after `patience` seconds is given up.
+
+    The first time that the service refuses the token, or the lack of one, a line on stderr says what to do.
+    """
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
-    async with _session(force_close=False, traces=[trace]) as pooled, _session(force_close=True, traces=[]) as fresh:
-        yield Client(_Sessions(pooled, fresh), url, patience, calls)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with (
+        _session(headers, force_close=False, traces=[trace]) as pooled,
+        _session(headers, force_close=True, traces=[]) as fresh,
+    ):
+        yield Client(_Sessions(pooled, fresh), url, patience, calls, NO_TOKEN if token is None else WRONG_TOKEN)
 
 
-def _session(*, force_close: bool, traces: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+def _session(
+    headers: Mapping[str, str], *, force_close: bool, traces: list[aiohttp.TraceConfig]
+) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
+        headers=headers,
         # A pool that makes requests wait for a free connection would close the open loop: no limit.
         connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
         trace_configs=traces,
@@ -220,6 +196,8 @@ async def _try(session: aiohttp.ClientSession, request: _Request) -> Answer:
     except aiohttp.ClientConnectorError as error:
         exhausted = error.os_error.errno in {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
         return Answer(Cause.NOT_SENT if exhausted else Cause.REFUSED)
+    except UnicodeError:  # no resolver can ask for such a name
+        return Answer(Cause.REFUSED)
     except aiohttp.ClientResponseError:  # what came back is not HTTP
         return Answer(Cause.BAD_ANSWER)
     except (aiohttp.ClientError, OSError):
@@ -232,11 +210,11 @@ async def _exchange(session: aiohttp.ClientSession, request: _Request) -> Answer
         request.url, data=request.body, headers=request.headers, allow_redirects=False, trace_request_ctx=request
     ) as response:
         request.on_idle_connection = False
-        content = await _read(response)
+        document = document_of(await _read(response))
         if response.status == 200:
-            document = _parsed(content)
             return Answer(Cause.BAD_ANSWER if document is None else Cause.OK, 200, document)
-        return Answer(_status_cause(response.status), response.status, None, _retry_after(response))
+        retry_after = seconds_of(response.headers.get("Retry-After", ""))
+        return Answer(cause_of(response.status), response.status, document, retry_after)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
@@ -248,44 +226,3 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
             response.close()
             return None
     return content
-
-
-def _parsed(content: bytes | None) -> dict[str, Any] | None:
-    try:
-        document = json.loads(content or b"")
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _status_cause(status: int) -> Cause:
-    if status == 503:
-        return Cause.HTTP_503
-    if 400 <= status < 500:
-        return Cause.HTTP_4XX
-    return Cause.HTTP_5XX if status >= 500 else Cause.BAD_ANSWER
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float:
-    """Read Retry-After in its form of whole seconds; 0 where there is none."""
-    text = response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else 0.0
-
-
-def _same_id(document: dict[str, Any] | None, sent: int | str) -> bool:
-    answered = (document or {}).get("id")
-    return type(answered) is type(sent) and answered == sent
-
-
-def _is_prediction(document: dict[str, Any] | None, sent: int | str) -> bool:
-    calories = (document or {}).get("Calories")
-    if not isinstance(calories, int | float) or isinstance(calories, bool):
-        return False
-    try:
-        return math.isfinite(calories) and _same_id(document, sent)
-    except OverflowError:  # an integer beyond every float
-        return False
-
-
-def _is_status(document: dict[str, Any] | None, sent: int | str) -> bool:
-    return (document or {}).get("status") in {"matched", "duplicate"} and _same_id(document, sent)

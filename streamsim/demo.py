@@ -3,6 +3,7 @@
 Everything runs in processes of its own and over HTTP, as in production; only the delay is shorter.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +22,13 @@ from rich.table import Table
 from streamsim.arrivals import Schedule
 from streamsim.compare import Line, compare, parse
 from streamsim.display import screen_for, show_summary
+from streamsim.environ import token_of
 from streamsim.errors import DemoFailed, SimulatorError
 from streamsim.report import compute, read_record
 from streamsim.run import Plan, run
 from streamsim.service import fetch, started_service, tail
 from streamsim.source import DEFAULT_DATA, load
-from streamsim.summary import COULD_NOT_RUN, MET
+from streamsim.summary import COULD_NOT_RUN, MET, disagreement
 
 FEEDBACK_DELAY_S: Final = 5.0
 SEED: Final = 0
@@ -38,7 +41,7 @@ def demo(duration: float, url: str | None) -> int:
     Raises:
         SimulatorError: a step failed.
     """
-    console = Console()
+    console, token = Console(), token_of(os.environ, url or "")
     _interrupt_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="streamsim-") as folder, ExitStack() as running:
         scratch, log = Path(folder), Path(folder, "service.log")
@@ -46,7 +49,7 @@ def demo(duration: float, url: str | None) -> int:
         try:
             # A service that has run before gets ids that it has not seen yet.
             plan = _plan(at, scratch, duration, first_lap=0 if url is None else int(time.time()))
-            lines = _stream_and_compare(console, plan, scratch / RECORD)
+            lines = _stream_and_compare(console, replace(plan, token=token), scratch / RECORD)
         except SimulatorError as error:
             raise DemoFailed(f"{error}\n{tail(log) if log.exists() else ''}".rstrip()) from None
         if url is None:
@@ -85,14 +88,16 @@ def _plan(url: str, scratch: Path, duration: float, first_lap: int) -> Plan:
 
 def _stream_and_compare(console: Console, plan: Plan, record: Path) -> list[Line]:
     _step(console, f"4/6 stream to {plan.url}: bursts of 20/s, each truth {FEEDBACK_DELAY_S:g} s later")
-    before = parse(fetch(f"{plan.url}/metrics"))
+    before = parse(fetch(f"{plan.url}/metrics", plan.token))
     summary = anyio.run(run, plan, screen_for(console), backend_options={"use_uvloop": True})
     _interrupt_on_sigterm()  # the event loop has put the default back
     show_summary(console, summary)
+    if wrong := disagreement(summary):
+        raise DemoFailed(wrong)
     if summary.interrupted:
         raise DemoFailed("interrupted: there is nothing to compare")
     _step(console, "5/6 compare the service's numbers with the record of what was sent")
-    lines = compare(before, parse(fetch(f"{plan.url}/metrics")), compute(read_record(record)))
+    lines = compare(before, parse(fetch(f"{plan.url}/metrics", plan.token)), compute(read_record(record)))
     console.print(_table(lines))
     return lines
 

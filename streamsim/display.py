@@ -10,6 +10,7 @@ from rich.table import Table
 
 from streamsim.latency import Quantiles
 from streamsim.summary import Progress, Summary
+from streamsim.tally import Totals
 
 LIVE_EVERY_S: Final = 0.5
 LINE_EVERY_S: Final = 5.0
@@ -83,8 +84,9 @@ def progress_rows(now: Progress, rate: float) -> list[Row]:
         ("in flight", str(totals.in_flight)),
         ("latency from planned send", _quantiles(now.timings.from_planned)),
         ("predictions", f"{totals.sent} sent, {totals.acknowledged} acknowledged"),
-        ("truths", f"{totals.owed} owed, {sum(totals.delivered.values())} delivered"),
+        ("truths", f"{totals.owed} owed, {sum(totals.delivered.values())} delivered, {_given_up(totals)} given up"),
         ("errors", _counts({**totals.errors, **({"not_sent": totals.not_sent} if totals.not_sent else {})})),
+        ("predictions tried again", _counts(totals.prediction_retries)),
         ("deliveries tried again", _counts(totals.retries)),
     ]
 
@@ -95,7 +97,8 @@ def progress_line(now: Progress, rate: float) -> str:
     return (
         f"{now.elapsed:.0f}s planned={now.planned_rate:g}/s sent={rate:.1f}/s in_flight={totals.in_flight} "
         f"p50={_ms(latency.p50)} p95={_ms(latency.p95)} p99={_ms(latency.p99)} acknowledged={totals.acknowledged} "
-        f"owed={totals.owed} delivered={sum(totals.delivered.values())} errors={totals.failed}"
+        f"retried={sum(totals.prediction_retries.values())} owed={totals.owed} "
+        f"delivered={sum(totals.delivered.values())} given_up={_given_up(totals)} errors={totals.failed}"
     )
 
 
@@ -110,6 +113,7 @@ def summary_rows(summary: Summary) -> list[Row]:
             "sent",
             _sum(totals.sent, {"acknowledged": totals.acknowledged, **totals.errors, "cut off": totals.interrupted}),
         ),
+        ("predictions tried again", _counts(totals.prediction_retries)),
         (
             "truths taken on",
             _sum(
@@ -117,8 +121,9 @@ def summary_rows(summary: Summary) -> list[Row]:
                 {"acknowledged": totals.acknowledged, "resumed": totals.resumed, "cut off": totals.interrupted},
             ),
         ),
-        ("", f"= {delivered} delivered + {totals.owed} owed"),
+        ("", f"= {delivered} delivered + {totals.owed} owed + {_given_up(totals)} given up"),
         ("delivered", _sum(delivered, totals.delivered)),
+        ("given up", _counts(totals.given_up)),
         ("deliveries tried again", _counts(totals.retries)),
         ("errors", f"{summary.error_percent:.3g} %"),
         ("latency from planned send", _quantiles(summary.timings.from_planned)),
@@ -128,6 +133,10 @@ def summary_rows(summary: Summary) -> list[Row]:
     if totals.resent:
         rows.append(("sent again, idle connection", str(totals.resent)))
     return rows
+
+
+def _given_up(totals: Totals) -> int:
+    return sum(totals.given_up.values())
 
 
 def _table(rows: list[Row]) -> Table:

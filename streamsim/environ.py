@@ -1,11 +1,18 @@
 """Environment variables of the simulator."""
 
+import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from streamsim.errors import SettingError
 
 Value = TypeVar("Value")
+TOKEN: Final = "CALSVC_TOKEN"  # noqa: S105  names, not what they hold
+TOKEN_FILE: Final = "CALSVC_TOKEN_FILE"  # noqa: S105
+LONGEST_TOKEN: Final = 4096
+_EXPECTED: Final = "printable ASCII without spaces"
 
 
 def parsed(environ: Mapping[str, str], key: str, parse: Callable[[str], Value], expected: str) -> Value | None:
@@ -24,5 +31,33 @@ def parsed(environ: Mapping[str, str], key: str, parse: Callable[[str], Value], 
     try:
         return parse(text) if text else None
     except ValueError:
-        shown = "***" if key.endswith("HEADERS") else repr(text)  # headers hold secrets
+        shown = "***" if key.endswith(("HEADERS", "TOKEN")) else repr(text)  # they hold secrets
         raise SettingError(f"{key}={shown}: expected {expected}") from None
+
+
+def token_of(environ: Mapping[str, str], url: str) -> str | None:
+    """Return what the service at `url` asks its callers for: from the environment, else from the file named there.
+
+    Raises:
+        SettingError: naming the variable, never what it holds.
+    """
+    token = parsed(environ, TOKEN, _token, _EXPECTED)
+    if token is None:
+        token = parsed(environ, TOKEN_FILE, _first_line, f"a file whose first line is the token, {_EXPECTED}")
+    if token is not None and urlsplit(url).username is not None:
+        raise SettingError(f"{TOKEN}: --url names a user, and only one of the two can be sent; remove one")
+    return token
+
+
+def _first_line(path: str) -> str:
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            return _token(file.readline(LONGEST_TOKEN).strip())
+    except OSError:
+        raise ValueError(path) from None
+
+
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError  # without the text
+    return text

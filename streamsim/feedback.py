@@ -13,18 +13,22 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from streamsim.client import Answer, Cause, Client
+from streamsim.answers import Answer, Cause
+from streamsim.books import Books
+from streamsim.client import Client
 from streamsim.clocks import Clocks
-from streamsim.journal import Journal, Owed
-from streamsim.record import Recorder
-from streamsim.tally import Deliveries, Tally
+from streamsim.owed import Owed
+from streamsim.retries import retry_delay
+from streamsim.tally import Deliveries
 
 MAX_DELIVERIES: Final = 64
-FIRST_RETRY_S: Final = 0.5
-LONGEST_RETRY_S: Final = 30.0
-LONGEST_RETRY_AFTER_S: Final = 300.0
 ROW_BITS: Final = 32
 DEFINITIVE: Final = {404: "unknown", 409: "conflict", 422: "rejected"}
+STOOD_STILL_S: Final = 1.0
+"""So much later than planned nobody wakes who was not stopped."""
+NO_SUCH_PATH: Final = ":not-found"
+"""How the problem type of the service's other 404 ends."""
+GIVEN_UP: Final = "given_up"
 
 
 class DueHeap:
@@ -64,31 +68,26 @@ class DueHeap:
         return len([each for each in self._heap if each < limit])
 
 
-def retry_delay(attempts: int, retry_after: float, jitter: float) -> float:
-    """Seconds until the next try after `attempts` failed ones: doubling, halved at most by `jitter` in 0..1.
-
-    A longer Retry-After of the service is honoured, up to five minutes.
-    """
-    backoff = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 16))
-    return max(backoff * (1 - jitter / 2), min(retry_after, LONGEST_RETRY_AFTER_S))
-
-
 def definitive(answer: Answer) -> str | None:
-    """Return the status that settles a truth for good, or None when it has to be sent again."""
+    """Return the status that settles a truth for good, or None when it has to be sent again.
+
+    404 is about the id only where the service says so: not where a proxy knows no such route, or `--url` is wrong.
+    """
     if answer.cause is Cause.OK and answer.document is not None:
         return str(answer.document["status"])
+    if answer.status == 404 and (answer.document is None or str(answer.document.get("type")).endswith(NO_SUCH_PATH)):
+        return None
     return DEFINITIVE.get(answer.status)
 
 
 class FeedbackScheduler:
-    """Owns the heaps and the deliveries."""
+    """Owns the heaps and the deliveries. A truth is given up when it fails `give_up_after` seconds after it was due."""
 
-    def __init__(self, client: Client, journal: Journal, recorder: Recorder, tally: Tally, clocks: Clocks) -> None:
+    def __init__(self, client: Client, books: Books, clocks: Clocks, give_up_after: float) -> None:
         self._client = client
-        self._journal = journal
-        self._recorder = recorder
-        self._tally = tally
+        self._journal, self._recorder, self._tally = books
         self._clocks = clocks
+        self._give_up_after = give_up_after
         self._origin = self._clocks.monotonic()
         self._first, self._again = DueHeap(), DueHeap()
         self._delivering = 0
@@ -104,11 +103,8 @@ class FeedbackScheduler:
         self._push(self._first, row, delay)
 
     def resume(self, owed: Owed) -> None:
-        """Take on what an earlier run left, due when that run had planned it.
-
-        The wait is at most the delay of that run, so that a wall clock set back meanwhile does not postpone it.
-        """
-        self.owe(owed.row, max(0.0, min(owed.due - self._clocks.wall(), owed.due - owed.at)))
+        """Take on what an earlier run left, due when that run had planned it."""
+        self.owe(owed.row, max(0.0, owed.due - self._journal.now()))
 
     async def run(self, group: TaskGroup) -> None:
         """Deliver for ever; deliveries run in `group`, at most 64 at once."""
@@ -125,14 +121,18 @@ class FeedbackScheduler:
         """Return when nothing is owed any more, or when nothing could be delivered for `grace` seconds.
 
         The patience starts at the last due time and starts again with each delivery, so that a long backlog has time.
+        If this process has stood still meanwhile, it starts anew: nothing could have been delivered.
         """
         while self._owing():
             left = self._patience_from + grace - self._clocks.monotonic()
             if left <= 0:
                 return
             self._settled = anyio.Event()
+            until = self._clocks.monotonic() + left
             with anyio.move_on_after(left):
                 await self._settled.wait()
+            if self._clocks.monotonic() - until > STOOD_STILL_S:
+                self._patience_from = self._clocks.monotonic()
 
     def deliveries(self) -> Deliveries:
         """Count what is due."""
@@ -176,23 +176,29 @@ class FeedbackScheduler:
             sent = self._clocks.monotonic()
             answer = await self._client.feedback(owed.id_json, owed.truth, owed.span)
             self._tally.feedback_took(self._clocks.monotonic() - sent, answer)
-            status = definitive(answer)
-            if status is None:
-                self._retry(owed, answer)
-            else:
-                # In this order a process killed in between has recorded the answer twice rather than never.
-                self._recorder.feedback(owed, status, self._clocks.wall())
-                self._journal.forget(row)
+            if status := definitive(answer):
+                self._settle(owed, status)
                 self._tally.delivered[status] += 1
                 self._patience_from = max(self._patience_from, self._clocks.monotonic())
+            elif (left := owed.due + self._give_up_after - self._journal.now()) > 0:
+                self._retry(owed, answer, left)
+            else:
+                self._settle(owed, GIVEN_UP)
+                self._tally.given_up[answer.cause] += 1
         finally:
             self._slots.release()
             self._delivering -= 1
         if not self._owing():
             self._settled.set()
 
-    def _retry(self, owed: Owed, answer: Answer) -> None:
+    def _settle(self, owed: Owed, status: str) -> None:
+        # In this order a process killed in between has recorded the answer twice rather than never.
+        self._recorder.feedback(owed, status, self._journal.now())
+        self._journal.forget(owed.row)
+
+    def _retry(self, owed: Owed, answer: Answer, left: float) -> None:
+        """Plan another try; the last one is made at the moment at which the truth would be given up."""
         self._tally.retries[answer.cause] += 1
         self._journal.count_attempt(owed.row)
         delay = retry_delay(owed.attempts + 1, answer.retry_after, self._random.random())
-        self._push(self._again, owed.row, delay)
+        self._push(self._again, owed.row, min(delay, left))

@@ -8,50 +8,40 @@ SQLite in WAL mode without fsync: the pages of a killed process stay with the op
 lose the last seconds.
 """
 
+import errno
+import fcntl
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from streamsim.clocks import Calendar, Clocks
 from streamsim.errors import JournalError, JournalLocked
+from streamsim.owed import Damaged, OtherFormat, Owed, compact, is_damage, prepare
+from streamsim.salvage import beside, bytes_of, salvage, take_over
+from streamsim.sqlite_pages import read_log
 
-FORMAT: Final = 2
-_TABLE: Final = """
-CREATE TABLE owed (
-    row INTEGER PRIMARY KEY,
-    id_json TEXT NOT NULL,
-    truth REAL NOT NULL,        -- kcal
-    predicted REAL,             -- kcal; NULL until the prediction is acknowledged
-    at REAL NOT NULL,           -- epoch seconds: sent, later acknowledged
-    due REAL NOT NULL,          -- epoch seconds
-    attempts INTEGER NOT NULL DEFAULT 0,
-    span TEXT                   -- trace and span id of a traced prediction, in hexadecimal
-) STRICT
-"""
-_FROM_FORMAT_1: Final = "ALTER TABLE owed ADD COLUMN span TEXT"
-
-
-class Owed(NamedTuple):
-    """One owed truth. Times are epoch seconds by this machine's clock; `predicted` is None when not acknowledged."""
-
-    row: int
-    id_json: str
-    truth: float
-    predicted: float | None
-    at: float
-    due: float
-    attempts: int
-    span: str | None = None
-    """The prediction's span, where it was traced; see `streamsim.client.Identity.reference`."""
+COMPACT_EVERY: Final = 256
+"""Removed rows; some six pages of them."""
+COMPACT_PAGES: Final = 32
+"""Given back at once at most: half a millisecond's work."""
+SPARE_PAGES: Final = 256
+"""Kept for what comes next, so that a journal whose rows come and go is not cut and grown again all the time."""
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Journal:
     """The open journal. Use `open_journal`. Every method raises `JournalError` when the disk fails."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, calendar: Calendar) -> None:
         self._connection = connection
         self._path = path
+        self._forgotten = 0
+        self.now = calendar.now
+        """Epoch seconds by which all times in here are counted. No step of the wall clock moves them."""
+        self.note = ""
+        """What the person who owes these truths has to know about the file."""
 
     def intend(self, id_json: str, truth: float, at: float, due: float) -> int:
         """Write down a truth whose prediction is about to be asked for; returns its row number."""
@@ -66,6 +56,9 @@ class Journal:
     def forget(self, row: int) -> None:
         """Remove a row: the request failed, or the service has definitively answered its truth."""
         self._execute("DELETE FROM owed WHERE row = ?", row)
+        self._forgotten += 1
+        if self._forgotten % COMPACT_EVERY == 0:
+            self._give_back()
 
     def count_attempt(self, row: int) -> None:
         """Note a delivery that has to be tried again."""
@@ -73,7 +66,10 @@ class Journal:
 
     def get(self, row: int) -> Owed:
         """Read one row."""
-        return Owed(*self._execute("SELECT * FROM owed WHERE row = ?", row).fetchone())
+        values = self._execute("SELECT * FROM owed WHERE row = ?", row).fetchone()
+        if values is None:
+            raise JournalError(f"{self._path}: the journal of owed truths has lost row {row}")
+        return Owed(*values)
 
     def __iter__(self) -> Iterator[Owed]:
         """All rows, the first due first."""
@@ -81,6 +77,13 @@ class Journal:
 
     def __len__(self) -> int:
         return int(self._execute("SELECT count(*) FROM owed").fetchone()[0])
+
+    def _give_back(self) -> None:
+        """Shrink the file by some of its free pages: little work, as the schedule waits meanwhile."""
+        with suppress(sqlite3.Error):  # only space is at stake
+            if self._connection.execute("PRAGMA freelist_count").fetchone()[0] > SPARE_PAGES:
+                # As a script: `execute` would stop after the first page.
+                self._connection.executescript(f"PRAGMA incremental_vacuum({COMPACT_PAGES})")
 
     def _execute(self, statement: str, *values: float | str | None) -> sqlite3.Cursor:
         try:
@@ -90,50 +93,109 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path) -> Iterator[Journal]:
-    """Open the journal for this process alone, creating folder and file where needed; compact it when it ends empty.
+def open_journal(path: Path, clocks: Clocks = Clocks()) -> Iterator[Journal]:  # noqa: B008  immutable
+    """Open the journal for this process alone, creating folder and file where needed; compact it at the end.
+
+    Of a damaged one it saves what can be read, and says so in `Journal.note`.
 
     Raises:
         JournalLocked: another simulator has it open.
         JournalError: the file is no journal of this format, or the disk refused.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Autocommit: each statement is one small transaction, about 5 us. timeout 0: a lock is an answer, not a wait.
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None)
-    except (sqlite3.Error, OSError) as error:
-        raise _unusable(path, error) from None
-    with closing(connection):
+    with ExitStack() as stack:
         try:
-            _prepare(connection, path)
-        except sqlite3.Error as error:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(path))
+            was_empty = path.is_file() and not path.stat().st_size
+            connection, aside = _opened(path)
+            stack.enter_context(closing(connection))
+            journal = Journal(connection, path, _calendar(connection, clocks))
+            journal.note = _note(journal, path, aside, was_empty=was_empty)
+        except OtherFormat:
+            reason = "not a journal of this version of streamsim; give --journal another file"
+            raise JournalError(f"{path}: {reason}") from None
+        except (sqlite3.Error, OSError, Damaged) as error:
             raise _unusable(path, error) from None
-        journal = Journal(connection, path)
         yield journal
-        if not len(journal):
-            with suppress(sqlite3.Error):  # only space is at stake
-                connection.execute("VACUUM")
+        compact(connection)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock of our own from before the first look at the files: SQLite's begins later, and ends with a file."""
+    with beside(path, ".lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _locked_by_another(path) from None
+        yield
+
+
+def _opened(path: Path) -> tuple[sqlite3.Connection, Path | None]:
+    """Connect to the journal, or to what could be saved of it; then also return where the damaged one is now."""
+    aside = take_over(path)
+    log = bytes_of(beside(path, "-wal"))
+    # SQLite would drop without a word what stands behind damage in its log, and the log of a file that is gone.
+    if not read_log(log).whole or (log and not (path.exists() and path.stat().st_size)):
+        aside = salvage(path, log)
+    try:
+        return _connected(path), aside
+    except Damaged:
+        aside = salvage(path, log)
+        return _connected(path), aside
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    # Autocommit: each statement is one small transaction, about 5 us. timeout 0: a lock is an answer, not a wait.
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _calendar(connection: sqlite3.Connection, clocks: Clocks) -> Calendar:
+    """Go on with the calendar by which the rows are counted; after a restart of the machine, begin one by the wall.
+
+    Where the wall clock was set back meanwhile, rows from the future count as sent just now.
+    """
+    known = connection.execute("SELECT boot, ahead FROM calendar WHERE EXISTS (SELECT * FROM owed)").fetchone()
+    boot = clocks.boot()
+    if known is not None and known[0] == boot != "":
+        return Calendar(clocks.monotonic, known[1])
+    calendar = Calendar(clocks.monotonic, clocks.wall() - clocks.monotonic())
+    now = calendar.now()
+    with connection:
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM calendar")
+        connection.execute("INSERT INTO calendar VALUES (?, ?)", (boot, calendar.ahead))
+        connection.execute("UPDATE owed SET at = ?, due = ? + due - at WHERE at > ?", (now, now, now))
+    return calendar
+
+
+def _note(journal: Journal, path: Path, aside: Path | None, *, was_empty: bool) -> str:
+    if aside is not None:
+        saved = f"{len(journal)} truths could be read and are still owed"
+        return f"{path}: the journal of owed truths was damaged; {saved}; the damaged file is kept as {aside}"
+    if was_empty:
+        return f"{path}: the journal of owed truths was an empty file; if it was longer once, what it owed is lost"
+    return ""
+
+
+def _locked_by_another(path: Path) -> JournalLocked:
+    return JournalLocked(f"{path}: another simulator works on this journal; give --journal another file")
 
 
 def _unusable(path: Path, error: Exception) -> JournalError:
-    if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith("SQLITE_BUSY"):
-        return JournalLocked(f"{path}: another simulator works on this journal; give --journal another file")
-    return JournalError(f"{path}: the journal of owed truths is not usable: {error}; give --journal another file")
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    # Exclusive before the first access: the lock then lasts as long as the connection, and dies with the process.
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("BEGIN EXCLUSIVE")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0 and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        connection.execute(_TABLE)
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-    elif version == 1:
-        connection.execute(_FROM_FORMAT_1)
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-    elif version != FORMAT:
-        raise JournalError(f"{path}: not a journal of this version of streamsim; give --journal another file")
-    connection.execute("COMMIT")
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_BUSY"):
+        return _locked_by_another(path)
+    journal = f"{path}: the journal of owed truths"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) or getattr(error, "errno", None) in NO_ROOM:
+        return JournalError(f"{journal} cannot be written: {reason}; what it holds is kept: make room, then --resume")
+    if is_damage(error):
+        return JournalError(f"{journal} is damaged: {reason}; the next run saves what can be read of it")
+    return JournalError(f"{journal} is not usable: {reason}; give --journal another file")

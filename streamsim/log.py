@@ -1,6 +1,7 @@
 """A run as log lines, for a container: when it begins and ends, and when the service cannot be reached."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -12,7 +13,7 @@ from observability.logs import configure_logs, flush_logs
 from observability.provenance import resource_of
 from observability.sampling import server_of
 from observability.signals import RUN_ENDED, RUN_FAILED, RUN_STARTED, SERVICE_REACHABLE, SERVICE_UNREACHABLE
-from streamsim.client import Cause
+from streamsim.answers import Cause
 from streamsim.errors import SimulatorError
 from streamsim.summary import Progress, Summary, Verdict
 from streamsim.tally import Totals
@@ -69,20 +70,18 @@ class LogScreen:
 
 def answered(totals: Totals) -> int:
     """Count the requests to which something has answered, whatever it was."""
-    others = sum(count for counts in (totals.errors, totals.retries) for cause, count in _others(counts))
+    others = sum(count for counts in _failures(totals) for cause, count in _others(counts))
     return totals.acknowledged + sum(totals.delivered.values()) + others
 
 
 def unanswered(before: Totals, now: Totals) -> dict[str, int]:
     """Count the requests that nobody has answered between two looks, by cause."""
-    grown = {
-        str(cause): now.errors.get(cause, 0)
-        + now.retries.get(cause, 0)
-        - before.errors.get(cause, 0)
-        - before.retries.get(cause, 0)
-        for cause in sorted(NOBODY_THERE)
-    }
-    return {cause: count for cause, count in grown.items() if count}
+    grown = Counter[str]()
+    for counts in _failures(now):
+        grown.update(counts)
+    for counts in _failures(before):
+        grown.subtract(counts)
+    return {str(cause): grown[cause] for cause in sorted(NOBODY_THERE) if grown[cause]}
 
 
 def tell_end(summary: Summary, verdict: Verdict) -> None:
@@ -92,15 +91,22 @@ def tell_end(summary: Summary, verdict: Verdict) -> None:
         "planned": totals.planned,
         "acknowledged": totals.acknowledged,
         "failed": totals.failed,
+        "retried": sum(totals.prediction_retries.values()),
         "interrupted": summary.interrupted,
         "delivered": sum(totals.delivered.values()),
         "owed": totals.owed,
+        "given_up": sum(totals.given_up.values()),
         "seconds": round(summary.elapsed, 3),
         "p99_ms": summary.timings.from_planned.p99,
     }
     tell(RUN_ENDED, told)
     if verdict.reason:
         tell(RUN_FAILED, {"reason": verdict.reason})
+
+
+def _failures(totals: Totals) -> tuple[Mapping[str, int], ...]:
+    """Return what became of requests that failed, whether they were sent again or not."""
+    return totals.errors, totals.prediction_retries, totals.retries, totals.given_up
 
 
 def _others(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:

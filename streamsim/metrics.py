@@ -14,8 +14,9 @@ from prometheus_client.registry import Collector
 
 from observability import signals
 from observability.instruments import create_histogram
-from streamsim.client import Cause
+from streamsim.answers import Cause
 from streamsim.feedback import DEFINITIVE
+from streamsim.retries import RETRIED
 from streamsim.scrapes import Mode, Scrape, Source, refusal
 from streamsim.summary import Now
 from streamsim.tally import Buckets, Tally, Totals
@@ -90,6 +91,7 @@ class RunCollector(Collector):
         yield _family(signals.SIM_OWED, {(): totals.owed})
         yield _family(signals.SIM_DUE, {(): now.deliveries.due})
         yield _family(signals.SIM_DELIVERED, {(status,): totals.delivered.get(status, 0) for status in STATUSES})
+        yield _family(signals.SIM_GIVEN_UP, {(): sum(totals.given_up.values())})
         yield _family(signals.SIM_RETRIES, retries(now))
         yield _family(signals.SIM_RUN_INFO, {(self._mode,): 1})
 
@@ -97,14 +99,17 @@ class RunCollector(Collector):
 def requests(totals: Totals) -> Counts:
     """Count predictions and deliveries by what became of them.
 
-    A delivery that settles a truth is `ok` or, where the service does not know or want it, `http_4xx`; any other has to
-    be tried again.
+    A record counts once, by what became of it in the end, however often it was asked for. A delivery that settles a
+    truth is `ok` or, where the service does not know or want it, `http_4xx`; after any other it is tried again or given
+    up.
     """
     counted: dict[tuple[str, ...], float] = {(call, str(cause)): 0 for call, cause in product(CALLS, Cause)}
     counted |= {("predict", cause): count for cause, count in totals.errors.items()}
     counted["predict", Cause.OK] = totals.acknowledged
     counted["predict", Cause.NOT_SENT] = totals.not_sent
-    counted |= {("feedback", cause): count for cause, count in totals.retries.items()}
+    for failed in (totals.retries, totals.given_up):
+        for cause, count in failed.items():
+            counted["feedback", cause] += count
     for status, count in totals.delivered.items():
         counted["feedback", Cause.OK if status in ANSWERED_OK else Cause.HTTP_4XX] += count
     return counted
@@ -112,7 +117,9 @@ def requests(totals: Totals) -> Counts:
 
 def retries(now: Now) -> Counts:
     """Count requests to be sent again, by the reason."""
+    tried = now.totals.prediction_retries
     return {
+        **{("predict", str(cause)): tried.get(cause, 0) for cause in RETRIED},
         **{(call, "stale_connection"): now.resent_to.get(f"/{call}", 0) for call in CALLS},
         ("feedback", "not_settled"): sum(now.totals.retries.values()),
     }

@@ -27,7 +27,7 @@ class Report(NamedTuple):
     acknowledged: int
     joined: int
     statuses: Mapping[str, int]
-    """Definitive answers to truths, by status."""
+    """What settled truths, by status; `given_up` where nothing did in time."""
     rmsle: float | None
     """Root mean squared logarithmic error: sqrt(mean((log1p(predicted) - log1p(truth))**2)).
 

@@ -3,21 +3,26 @@
 import math
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from streamsim.answers import Answer, Cause
 from streamsim.arrivals import Schedule, next_burst, offsets, rate_at
-from streamsim.client import Answer, Calls, Cause, Client, open_client
+from streamsim.asking import Asker
+from streamsim.books import Books
+from streamsim.client import Calls, Client, open_client
 from streamsim.clocks import Clocks
 from streamsim.feedback import FeedbackScheduler
-from streamsim.journal import Journal, Owed, open_journal
-from streamsim.record import Recorder, open_record
+from streamsim.journal import open_journal
+from streamsim.owed import Owed
+from streamsim.record import open_record
 from streamsim.rows import Record, Rows
 from streamsim.scrapes import Scrape, Source
 from streamsim.summary import Now, Progress, Summary
@@ -39,22 +44,21 @@ class Plan:
     rows: Rows | None
     first_lap: int = 0
     feedback_delay: float = 300.0
+    give_up_after: float = 3600.0
+    """From when a truth was due; a service that keeps its predictions as long as this has forgotten it then."""
     grace: float = 30.0
     timeout: float = 10.0
+    """From a record's first try to the end of its last."""
+    retry: bool = True
+    """Predictions that fail in passing are tried again. What judges the service does not: it counts every failure."""
     resume: bool = False
     record: Path | None = None
     max_in_flight: int | None = None
     """Arrivals beyond so many are not sent; None stands for `MAX_IN_FLIGHT`."""
     scrape: Scrape | None = None
     """Where Prometheus may look; None: nowhere."""
-
-
-class Books(NamedTuple):
-    """Where a run writes down what happens."""
-
-    journal: Journal
-    recorder: Recorder
-    tally: Tally
+    token: str | None = field(default=None, repr=False)
+    """What the service asks its callers for."""
 
 
 class Screen(Protocol):
@@ -80,8 +84,10 @@ async def run(
         JournalError: the journal is locked or not usable.
         OutputError: the record cannot be written.
     """
-    with open_journal(plan.journal) as journal, open_record(plan.record, append=plan.resume) as recorder:
-        async with open_client(plan.url, plan.timeout, calls) as client:
+    with open_journal(plan.journal, clocks) as journal, open_record(plan.record, append=plan.resume) as recorder:
+        if journal.note:
+            print(f"streamsim: {journal.note}", file=sys.stderr)
+        async with open_client(plan.url, plan.timeout, calls, plan.token) as client:
             books = Books(journal, recorder, tally or Tally())
             this = Run(plan, client, books, clocks)
             async with _scraped(plan.scrape, books.tally, this.now), anyio.create_task_group() as group:
@@ -125,7 +131,8 @@ class Run:
         self._client = client
         self._journal, self._recorder, self._tally = books
         self._clocks = clocks
-        self._feedback = FeedbackScheduler(client, *books, clocks)
+        self._asker = Asker(client, books.tally, clocks, plan.timeout, again=plan.retry)
+        self._feedback = FeedbackScheduler(client, books, clocks, plan.give_up_after)
         self._max_in_flight = plan.max_in_flight or MAX_IN_FLIGHT
         self._earlier = 0
         self._started_at = clocks.wall()
@@ -176,10 +183,16 @@ class Run:
         )
 
     def summary(self) -> Summary:
-        """Freeze the outcome."""
-        elapsed = self._clocks.monotonic() - self._start
-        totals = self._tally.totals(self._client.resent)
-        return Summary(self._started_at, elapsed, self._interrupted, self._earlier, totals, self._tally.timings())
+        """Freeze the outcome, and look into the journal for what it really holds."""
+        return Summary(
+            started_at=self._started_at,
+            elapsed=self._clocks.monotonic() - self._start,
+            interrupted=self._interrupted,
+            earlier=self._earlier,
+            held=len(self._journal) - self._earlier,
+            totals=self._tally.totals(self._client.resent),
+            timings=self._tally.timings(),
+        )
 
     def _planned_rate(self, elapsed: float) -> float:
         return 0.0 if self.plan.rows is None else rate_at(self.plan.schedule, elapsed)
@@ -209,7 +222,7 @@ class Run:
         if not sent:
             self._tally.causes[Cause.NOT_SENT] += 1
             return
-        now = self._clocks.wall()
+        now = self._journal.now()
         row = self._journal.intend(record.id_json, record.truth, now, now + self.plan.feedback_delay)
         flights.start_soon(self._predict, record, row, planned)
 
@@ -218,7 +231,7 @@ class Run:
         self._tally.late(sent - planned)
         if timeline := self._tally.timeline:
             timeline.sent(sent - self._start)
-        answer = await self._client.predict(record)
+        answer = await self._asker.ask(record)
         # Not in a `finally`: what is cut off here stays in flight, and `_stream` counts it as interrupted.
         self._tally.in_flight -= 1
         self._tally.causes[answer.cause] += 1
@@ -236,7 +249,7 @@ class Run:
 
     def _acknowledge(self, record: Record, row: int, answer: Answer) -> None:
         assert answer.document is not None  # noqa: S101  Cause.OK says so
-        predicted, at = float(answer.document["Calories"]), self._clocks.wall()
+        predicted, at = float(answer.document["Calories"]), self._journal.now()
         due = at + self.plan.feedback_delay
         self._journal.acknowledge(row, predicted, at, due, answer.trace.reference if answer.trace else None)
         self._feedback.owe(row, self.plan.feedback_delay)

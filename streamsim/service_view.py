@@ -37,10 +37,10 @@ class Fact(NamedTuple):
     unit: str
 
 
-def read_metrics(url: str) -> Samples:
+def read_metrics(url: str, token: str | None = None) -> Samples:
     """Read the service's /metrics; empty where there is none."""
     with suppress(DemoFailed, ValueError):
-        return parse(fetch(f"{url.rstrip('/')}/metrics"))
+        return parse(fetch(f"{url.rstrip('/')}/metrics", token))
     return {}
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from streamsim.arrivals import Schedule
 from streamsim.display import screen_for, show_summary
+from streamsim.environ import token_of
 from streamsim.errors import OutputError
 from streamsim.rows import Rows
 from streamsim.run import Plan, launch
@@ -19,7 +20,7 @@ from streamsim.scrapes import scrape_of
 from streamsim.service_view import Look, read_metrics, service_view
 from streamsim.source import load
 from streamsim.stress_report import Outcome, as_html, as_json, shown
-from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict
+from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict, disagreement, undelivered
 from streamsim.tally import Tally
 from streamsim.timeline import Timeline
 
@@ -40,12 +41,12 @@ def stress(options: argparse.Namespace) -> int:
     Raises:
         SimulatorError: it could not run.
     """
-    scrape = scrape_of(options, os.environ)
-    plan = replace(stress_plan(options, load(options.data, options.seed)), scrape=scrape)
+    scrape, token = scrape_of(options, os.environ), token_of(os.environ, options.url)
+    plan = replace(stress_plan(options, load(options.data, options.seed)), scrape=scrape, token=token)
     tally, console = Tally(timeline=Timeline()), Console()
-    before = Look(time.monotonic(), read_metrics(plan.url))
+    before = Look(time.monotonic(), read_metrics(plan.url, token))
     summary = launch(plan, screen_for(console), tally)
-    view = service_view(before, Look(time.monotonic(), read_metrics(plan.url)))
+    view = service_view(before, Look(time.monotonic(), read_metrics(plan.url, token)))
     verdict = judge_stress(summary, Thresholds(options.p99, options.errors))
     outcome = Outcome(summary, tally, verdict, view, settings(options), generator_note(summary))
     show_summary(console, summary)
@@ -76,6 +77,7 @@ def stress_plan(options: argparse.Namespace, rows: Rows) -> Plan:
         first_lap=int(time.time()),  # a service that has run before gets ids that it has not seen yet
         feedback_delay=options.feedback_delay,
         timeout=options.timeout,
+        retry=options.retry,
         max_in_flight=options.concurrency,
     )
 
@@ -83,6 +85,8 @@ def stress_plan(options: argparse.Namespace, rows: Rows) -> Plan:
 def judge_stress(summary: Summary, thresholds: Thresholds) -> Verdict:
     """Decide the exit code: 1 when nothing was measured, 99 with every threshold that was missed, else 0."""
     totals, p99 = summary.totals, summary.timings.from_planned.p99
+    if wrong := disagreement(summary):
+        return Verdict(COULD_NOT_RUN, wrong)
     if not totals.acknowledged:
         return Verdict(COULD_NOT_RUN, "not one prediction was acknowledged; is the service running at --url?")
     missed = []
@@ -90,8 +94,7 @@ def judge_stress(summary: Summary, thresholds: Thresholds) -> Verdict:
         missed.append(f"p99 from planned send {p99:.1f} ms, allowed are {thresholds.p99_ms:g} ms")
     if summary.error_percent > thresholds.error_percent:
         missed.append(f"{summary.error_percent:.3g} % errors, allowed are {thresholds.error_percent:g} %")
-    if totals.owed and not summary.interrupted:
-        missed.append(f"{totals.owed} truths could not be delivered within the grace time")
+    missed += undelivered(summary)
     return Verdict(MISSED, "missed: " + "; ".join(missed)) if missed else Verdict(MET)
 
 
@@ -115,6 +118,8 @@ def settings(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _setting(value: object, unit: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, tuple):
         return "/".join(f"{each:g}" for each in value) + unit
     return f"{value:g}{unit}" if isinstance(value, float) else str(value)

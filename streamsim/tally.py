@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from streamsim.client import Answer, Cause
+from streamsim.answers import Answer, Cause
 from streamsim.latency import Latency, Quantiles
 from streamsim.timeline import Timeline
 
@@ -20,7 +20,7 @@ class Totals(NamedTuple):
     """The counts at one moment, which add up.
 
     planned = sent + not_sent;  sent = acknowledged + errors + interrupted + in_flight;
-    acknowledged + interrupted + resumed = delivered + owed.
+    acknowledged + interrupted + resumed = delivered + owed + given_up.
     """
 
     planned: int
@@ -28,7 +28,9 @@ class Totals(NamedTuple):
     not_sent: int
     acknowledged: int
     errors: Mapping[str, int]
-    """Requests that failed, by cause."""
+    """Records that failed, by what became of them in the end."""
+    prediction_retries: Mapping[str, int]
+    """Tries of a prediction that were followed by another, by what became of them; the record counts once."""
     interrupted: int
     """Requests cut off by Ctrl-C, their outcome unknown: their truths stay in the journal."""
     in_flight: int
@@ -38,6 +40,8 @@ class Totals(NamedTuple):
     """Truths by the service's definitive answer: matched, duplicate, conflict, unknown, rejected."""
     retries: Mapping[str, int]
     """Deliveries that have to be tried again, by cause."""
+    given_up: Mapping[str, int]
+    """Truths that nothing had settled in time, by what became of their last delivery."""
     resent: int
     """Requests sent again at once, because an idle connection had been closed."""
 
@@ -53,8 +57,9 @@ class Totals(NamedTuple):
 
     @property
     def owed(self) -> int:
-        """Truths that this run has taken on and not delivered."""
-        return self.acknowledged + self.interrupted + self.resumed - sum(self.delivered.values())
+        """Truths that this run has taken on, and neither delivered nor given up."""
+        settled = sum(self.delivered.values()) + sum(self.given_up.values())
+        return self.acknowledged + self.interrupted + self.resumed - settled
 
 
 class Timings(NamedTuple):
@@ -94,8 +99,10 @@ class Tally:
     interrupted: int = 0
     resumed: int = 0
     causes: Counter[Cause] = field(default_factory=Counter)
+    prediction_retries: Counter[Cause] = field(default_factory=Counter)
     delivered: Counter[str] = field(default_factory=Counter)
     retries: Counter[Cause] = field(default_factory=Counter)
+    given_up: Counter[Cause] = field(default_factory=Counter)
     from_planned: Latency = field(default_factory=Latency)
     from_sent: Latency = field(default_factory=Latency)
     schedule_lag: Latency = field(default_factory=Latency)
@@ -129,11 +136,13 @@ class Tally:
             not_sent=self.causes[Cause.NOT_SENT],
             acknowledged=self.causes[Cause.OK],
             errors={str(cause): count for cause, count in errors.items() if count},
+            prediction_retries={str(cause): count for cause, count in self.prediction_retries.items()},
             interrupted=self.interrupted,
             in_flight=self.in_flight,
             resumed=self.resumed,
             delivered=dict(self.delivered),
             retries={str(cause): count for cause, count in self.retries.items()},
+            given_up={str(cause): count for cause, count in self.given_up.items()},
             resent=resent,
         )
 

@@ -16,7 +16,8 @@ from observability.otlp import OtlpJsonExporter, SpanQueue
 from observability.provenance import resource_of
 from observability.sampling import SLOW, Collector, server_of
 from observability.tracing import Ended, Outlet, sampled
-from streamsim.client import Call, Cause
+from streamsim.answers import Cause
+from streamsim.client import Call
 
 SERVICE: Final = "streamsim"
 REFUSALS: Final = frozenset({Cause.HTTP_503, Cause.REFUSED, Cause.NOT_SENT})

@@ -28,19 +28,23 @@ TRUTH: Final = Section(
             alerts=("CalsvcFeedbackMissing",),
         ),
         Panel(
-            "Truths delivered, by status",
+            "Truths settled, by status",
             "matched, duplicate (the answer to the first was lost), conflict, unknown (the service has forgotten, or "
-            "never knew), rejected. Normal: matched.",
+            "never knew), rejected; given up: nothing settled it in time. Normal: matched.",
             "reqps",
-            (Query(total(rate(sent_by(signals.SIM_DELIVERED)), "status"), "{{status}}"),),
+            (
+                Query(total(rate(sent_by(signals.SIM_DELIVERED)), "status"), "{{status}}"),
+                Query(total(rate(sent_by(signals.SIM_GIVEN_UP))), "given up"),
+            ),
             no_data=NO_RUN,
             stacked=True,
             links=(FAILED_TRACES,),
         ),
         Panel(
             "Sent again",
-            "stale_connection: the service had closed it meanwhile; sent again at once. not_settled: a truth without a "
-            "definitive answer; sent again later. Normal: 0, a few stale connections after a silence.",
+            "stale_connection: the service had closed it meanwhile; sent again at once. feedback not_settled: a truth "
+            "without a definitive answer; sent again later. predict, any other reason: what became of a try that was "
+            "followed by another. Normal: 0, a few stale connections after a silence.",
             "reqps",
             (Query(total(rate(sent_by(signals.SIM_RETRIES)), "call", "reason"), "{{call}} {{reason}}"),),
             no_data=NO_RUN,

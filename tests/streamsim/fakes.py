@@ -16,16 +16,20 @@ from streamsim.rows import Rows
 from streamsim.run import Plan
 
 Connection = Callable[[SocketStream], Awaitable[None]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class CountingService:
     """Answers like the service, remembers everything, and lets a test decide the next answers.
 
     `gate(path, number)` runs before the `number`th request of a path is answered; what it returns is sent instead.
+    With a `token`, whoever does not send it is refused.
     """
 
     def __init__(self) -> None:
         self.url = ""
+        self.token = ""
+        self.authorizations: list[str | None] = []
         self.predicted: dict[int | str, float] = {}
         self.truths: dict[int | str, float] = {}
         self.statuses: Counter[str] = Counter()
@@ -42,6 +46,14 @@ class CountingService:
             while not condition():
                 self._news = anyio.Event()
                 await self._news.wait()
+
+    @web.middleware
+    async def refuse_strangers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer 401 to whoever does not send the token, where there is one."""
+        self.authorizations.append(request.headers.get("Authorization"))
+        if self.token and self.authorizations[-1] != f"Bearer {self.token}":
+            return web.json_response({"type": "urn:calsvc:problem:unauthorized"}, status=401)
+        return await handler(request)
 
     async def predict(self, request: web.Request) -> web.Response:
         """Predict half the age, and remember it."""
@@ -89,7 +101,7 @@ async def _open(_path: str, _number: int) -> None:
 @asynccontextmanager
 async def serving(service: CountingService, port: int = 0) -> AsyncIterator[CountingService]:
     """Serve it on a loopback port, and set its URL."""
-    app = web.Application()
+    app = web.Application(middlewares=[service.refuse_strangers])
     app.router.add_post("/predict", service.predict)
     app.router.add_post("/feedback", service.feedback)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

@@ -8,7 +8,8 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from streamsim.client import Answer, Cause, is_traced, open_client
+from streamsim.answers import Answer, Cause, is_traced
+from streamsim.client import open_client
 from tests.streamsim.fakes import CountingService, http_answer, make_rows, raw_server, read_request
 
 pytestmark = pytest.mark.anyio
@@ -99,6 +100,12 @@ async def test_a_server_that_is_down_refuses():
     async with raw_server(never) as url:
         pass
     assert (await ask(url)).cause is Cause.REFUSED
+
+
+@pytest.mark.parametrize("host", ["nobody.invalid", "a" * 64 + ".invalid", "a..b"])
+async def test_a_name_that_leads_nowhere_refuses(host: str):
+    """One that nobody knows, and ones that cannot even be asked for."""
+    assert (await ask(f"http://{host}:1")).cause is Cause.REFUSED
 
 
 async def test_a_server_that_never_answers_times_out():

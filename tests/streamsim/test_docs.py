@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from streamsim.answers import Cause
 from streamsim.cli import parser
-from streamsim.client import Cause
 
 PAGE = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text()
 

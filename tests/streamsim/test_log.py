@@ -8,7 +8,7 @@ import pytest
 
 from observability.signals import SERVICE_REACHABLE, SERVICE_UNREACHABLE
 from observability.testing import OF_ANY_LINE, complaints, listening
-from streamsim.client import Cause
+from streamsim.answers import Cause
 from streamsim.log import LogScreen
 from streamsim.tally import Tally
 from tests.streamsim.fakes import CountingService
@@ -40,9 +40,13 @@ async def test_a_run_is_told_from_begin_to_end(service: CountingService, csv: Pa
     began, ended = told(said)
     assert (began["event"], ended["event"]) == ("streamsim.run.started", "streamsim.run.ended")
     assert service.url == f"http://{began['server.address']}:{began['server.port']}"
-    totals = {name: ended[name] for name in ("planned", "acknowledged", "failed", "delivered", "owed", "interrupted")}
+    totals = {
+        name: ended[name]
+        for name in ("planned", "acknowledged", "failed", "delivered", "owed", "given_up", "interrupted")
+    }
     assert totals == {
-        "planned": 10, "acknowledged": 10, "failed": 0, "delivered": 10, "owed": 0, "interrupted": False,
+        "planned": 10, "acknowledged": 10, "failed": 0, "delivered": 10, "owed": 0, "given_up": 0,
+        "interrupted": False,
     }  # fmt: skip
 
 
@@ -53,7 +57,7 @@ async def test_a_service_that_is_not_there_is_told_once(csv: Path, tmp_path: Pat
         port = server.getsockname()[1]
     code, said = await result(
         tmp_path, "stream", "--url", f"http://me:secret@127.0.0.1:{port}", "--data", str(csv), "--cycles", "1",
-        "--rps", "100", "--on", "2", "--off", "0", "--speed", "1", "--log", "json",
+        "--rps", "100", "--on", "2", "--off", "0", "--speed", "1", "--timeout", "1", "--log", "json",
     )  # fmt: skip
     assert code == 1
     events = [line["event"] for line in told(said)]
@@ -89,7 +93,8 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends():
     assert look() == []
     tally.causes[Cause.REFUSED] += 2
     tally.retries[Cause.TIMEOUT] += 1
-    assert look() == [(SERVICE_UNREACHABLE.name, {"causes": "2 refused, 1 timeout"})]
+    tally.prediction_retries[Cause.TIMEOUT] += 3
+    assert look() == [(SERVICE_UNREACHABLE.name, {"causes": "2 refused, 4 timeout"})]
     tally.causes[Cause.CLOSED] += 1
     assert look() == []
     assert look() == []

@@ -17,10 +17,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from observability import signals
+from streamsim.answers import Cause
 from streamsim.arrivals import Schedule
 from streamsim.cli import parser
-from streamsim.client import Cause
 from streamsim.errors import SettingError
+from streamsim.retries import RETRIED
 from streamsim.run import Plan, run
 from streamsim.scrapes import Scrape, scrape_of
 from streamsim.summary import Summary
@@ -100,11 +101,13 @@ async def summary_of(this: Watched) -> Summary:
 
 
 async def test_a_scrape_shows_what_the_summary_says(service: CountingService, tmp_path: Path):
-    """Forty records, four of them refused, a truth that had to be sent twice; the last one is still under way."""
+    """Forty records, four of them not wanted, one asked for twice, a truth sent twice; the last is still under way."""
     last = anyio.Event()
 
     async def gate(path: str, number: int) -> web.Response | None:
         if path == "predict" and number % 10 == 0:
+            return web.Response(status=422)
+        if path == "predict" and number == 5:
             return web.Response(status=503)
         if path == "feedback" and number == 1:
             return web.Response(status=422)  # settled: the service does not want it
@@ -125,7 +128,7 @@ async def test_a_scrape_shows_what_the_summary_says(service: CountingService, tm
     results = {key[1:]: value for key, value in seen.items() if key[0] == "streamsim_requests_total" and value}
     assert results == {
         ("predict", "ok"): totals.acknowledged,
-        ("predict", "http_503"): totals.errors["http_503"],
+        ("predict", "http_4xx"): totals.errors["http_4xx"],
         ("feedback", "ok"): totals.delivered["matched"] - 1,
         ("feedback", "http_4xx"): totals.delivered["rejected"],
         ("feedback", "http_5xx"): totals.retries["http_5xx"],
@@ -133,7 +136,10 @@ async def test_a_scrape_shows_what_the_summary_says(service: CountingService, tm
     delivered = {key[1]: value for key, value in seen.items() if key[0] == "streamsim_feedback_delivered_total"}
     assert delivered == {"matched": 34, "rejected": 1, "duplicate": 0, "conflict": 0, "unknown": 0}
     assert seen["streamsim_feedback_due",] == seen["streamsim_in_flight", "feedback"] == 1
-    assert seen["streamsim_retries_total", "feedback", "not_settled"] == 1
+    assert {key[1:]: value for key, value in seen.items() if key[0] == "streamsim_retries_total" and value} == {
+        ("feedback", "not_settled"): 1,
+        ("predict", "http_503"): totals.prediction_retries["http_503"],
+    }
     assert seen["streamsim_run_info", "stream"] == 1
 
 
@@ -217,6 +223,11 @@ async def test_a_run_has_every_declared_metric_before_anything_has_happened(serv
         assert bounds == ({*metric.buckets, float("inf")} if metric.buckets else set())
     results = {(sample.labels["call"], sample.labels["result"]) for sample in families["streamsim_requests"].samples}
     assert results == {(call, str(cause)) for call in ("predict", "feedback") for cause in Cause}
+    tried_again = {(sample.labels["call"], sample.labels["reason"]) for sample in families["streamsim_retries"].samples}
+    assert tried_again == {
+        *(("predict", "stale_connection"), ("feedback", "stale_connection"), ("feedback", "not_settled")),
+        *(("predict", cause) for cause in RETRIED),
+    }
     assert {"process_cpu_seconds", "process_resident_memory_bytes"} <= set(families)
 
 

@@ -15,6 +15,7 @@ import pytest
 from anyio.abc import Process
 
 from streamsim.__main__ import main
+from streamsim.cli import make_plan, parser, resume_command
 from streamsim.journal import open_journal
 from tests.streamsim.fakes import CountingService
 
@@ -22,12 +23,16 @@ pytestmark = pytest.mark.anyio
 ENDLESS = ("--rps", "100", "--on", "1", "--off", "0")
 
 
+def environ_of() -> dict[str, str]:
+    """What a simulator needs; nobody scrapes it, as another test may have the usual port."""
+    return os.environ | {"OTEL_EXPORTER_PROMETHEUS_PORT": "0"}
+
+
 @asynccontextmanager
 async def simulator(folder: Path, *arguments: str) -> AsyncIterator[Process]:
     """Run `python -m streamsim` in a folder, and leave nothing behind."""
     command = [sys.executable, "-m", "streamsim", *arguments]
-    nowhere = {"OTEL_EXPORTER_PROMETHEUS_PORT": "0"}  # another test may have the usual port
-    async with await anyio.open_process(command, cwd=folder, env={**os.environ, **nowhere}) as process:
+    async with await anyio.open_process(command, cwd=folder, env=environ_of()) as process:
         try:
             yield process
         finally:
@@ -89,7 +94,10 @@ async def test_ctrl_c_ends_with_the_command_that_sends_the_rest(
     assert recorded.count("feedback") >= len(service.predicted)
 
 
-async def test_a_second_ctrl_c_does_not_wait_for_answers(service: CountingService, csv: Path, tmp_path: Path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_ctrl_c_does_not_wait_for_answers(
+    service: CountingService, csv: Path, tmp_path: Path, how: signal.Signals
+):
     """What is in flight is cut off, its outcome unknown: its truth stays owed, and is settled as unknown later."""
 
     async def hang(path: str, number: int) -> None:
@@ -102,9 +110,9 @@ async def test_a_second_ctrl_c_does_not_wait_for_answers(service: CountingServic
         tmp_path, "stream", *where, "--data", str(csv), "--feedback-delay", "0.5", *ENDLESS
     ) as process:
         await service.until(lambda: service.requests["predict"] >= 20)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         await anyio.sleep(0.1)  # two signals at once would be one
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         code, said = await ended(process)
     assert code == 0, said
     assert "10 acknowledged" in said
@@ -150,6 +158,8 @@ def assert_settled(service: CountingService) -> None:
         (["--speed", "0"], "--speed: '0'"),
         (["--max-errors", "101%"], "--max-errors: '101'"),
         (["--url", "localhost:8000"], "--url: 'localhost:8000': expected an address such as"),
+        (["--url", "http://a..b"], "--url: 'http://a..b': expected an address such as"),
+        (["--give-up-after", "-1"], "--give-up-after: '-1': expected a number from 0"),
         (["--url", "http://host:99999"], "--url: 'http://host:99999'"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],
@@ -180,6 +190,20 @@ async def test_what_cannot_run_ends_with_1_and_one_line(service: CountingService
     code, said = await result(tmp_path, *where, "--url", "http://127.0.0.1:1")
     assert code == 1
     assert said.splitlines()[-1] == "streamsim: not one prediction was acknowledged; is the service running at --url?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ([], []),
+        (["--speed", "10"], ["--give-up-after", "360"]),
+        (["--give-up-after", "86400", "--record", "r.ndjson"], ["--give-up-after", "86400", "--record", "r.ndjson"]),
+    ],
+)
+def test_the_command_that_sends_the_rest_has_the_same_patience(arguments: list[str], more: list[str]):
+    """Whatever a run would have waited for before it gives a truth up, in real seconds."""
+    command = resume_command(make_plan(parser().parse_args(["stream", *arguments]), None))
+    assert shlex.split(command)[9:] == more
 
 
 @pytest.mark.parametrize("command", ["stream", "demo"])

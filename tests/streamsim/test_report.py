@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsim.compare import Line, compare, parse
-from streamsim.journal import Owed
+from streamsim.owed import Owed
 from streamsim.record import open_record
 from streamsim.report import SCHEMA, Report, compute, read_record
 
@@ -133,3 +133,22 @@ def test_a_number_that_is_absent_or_off_does_not_agree():
         "coverage, matured",
     ]
     assert Line("x", 1.0, 1.0 + 5e-7, 1e-6).agrees
+
+
+@pytest.mark.parametrize("left", [1, 9, 20, 120])
+def test_a_record_that_a_full_disk_has_cut_off_goes_on_with_whole_lines(tmp_path: Path, left: int):
+    """The begin of a line is removed before anything is appended; another file's last line is not."""
+    path, owed = tmp_path / "record.ndjson", Owed(1, '"a.1"', 50.0, 49.5, 1.0, 2.0, 0)
+    with open_record(path, append=False) as recorder:
+        recorder.prediction(owed)
+        whole = path.read_bytes()
+    path.write_bytes(whole + whole[:left])
+    with open_record(path, append=True) as recorder:
+        recorder.feedback(owed, "matched", 3.0)
+    assert path.read_bytes().startswith(whole)
+    assert compute(read_record(path)).coverage == 1.0
+    other = tmp_path / "notes.txt"
+    other.write_text("no line feed")
+    with open_record(other, append=True):
+        pass
+    assert other.read_text() == "no line feed"

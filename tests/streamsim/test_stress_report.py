@@ -11,8 +11,8 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamsim.answers import Cause
 from streamsim.charts import Axis, Line, chart, nice_step
-from streamsim.client import Cause
 from streamsim.compare import parse
 from streamsim.latency import Latency
 from streamsim.service_view import Fact, Look, service_view
@@ -47,7 +47,8 @@ def filled(latency: float = 0.01, *, errors: int = 0, lag: float = 0.001) -> Tal
 
 def summary_of(tally: Tally) -> Summary:
     """The summary of a run that went to its end."""
-    return Summary(0.0, 10.0, interrupted=False, earlier=0, totals=tally.totals(0), timings=tally.timings())
+    totals = tally.totals(0)
+    return Summary(0.0, 10.0, False, earlier=0, held=totals.owed, totals=totals, timings=tally.timings())
 
 
 def outcome_of(tally: Tally, note: str = "") -> Outcome:
@@ -83,6 +84,12 @@ def test_truths_that_stay_owed_are_a_miss():
     tally.delivered["matched"] -= 5
     assert judge_stress(summary_of(tally), THRESHOLDS) == Verdict(
         99, "missed: 5 truths could not be delivered within the grace time"
+    )
+    tally.given_up[Cause.REFUSED] += 3
+    assert judge_stress(summary_of(tally), THRESHOLDS) == Verdict(
+        99,
+        "missed: 3 truths were given up: nothing had settled them in time; "
+        "2 truths could not be delivered within the grace time",
     )
 
 
@@ -258,7 +265,7 @@ def test_every_option_of_stress_is_in_its_table_with_its_default():
     section = PAGE.partition("\n## Stress\n")[2].partition("\n## ")[0]
     for action in options("stress"):
         name = action.option_strings[0] if action.option_strings else "RPS"
-        default = "" if action.default is None else f"`{action.default}`".replace(".0`", "`")
+        default = "" if action.default is None or action.default is False else f"`{action.default}`".replace(".0`", "`")
         rows = [line for line in section.splitlines() if re.match(rf"\| `{name}[ `]", line)]
         assert [row.split("|")[2].strip() for row in rows] == [default], name
 

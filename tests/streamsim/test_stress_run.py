@@ -99,6 +99,24 @@ async def test_a_missed_threshold_is_exit_code_99(service: CountingService, csv:
     assert json.loads((tmp_path / "out folder" / "report.json").read_text())["exit_code"] == 99
 
 
+@pytest.mark.parametrize(("more", "expected"), [((), (99, 1, 0, "no")), (("--retry",), (0, 0, 1, "yes"))])
+async def test_what_fails_in_passing_is_an_error_unless_asked_otherwise(
+    service: CountingService, csv: Path, tmp_path: Path, more: tuple[str, ...], expected: tuple[object, ...]
+):
+    """One 503: a load test judges by the first try; with `--retry` a later one counts, and its report says so."""
+
+    async def busy_once(path: str, number: int) -> web.Response | None:
+        return web.Response(status=503) if (path, number) == ("predict", 1) else None
+
+    service.gate = busy_once
+    code, said = await result(
+        tmp_path, *ARGUMENTS, *more, "--url", service.url, "--data", str(csv), "--p99", "20s", "--errors", "0"
+    )
+    told = json.loads((tmp_path / "out folder" / "report.json").read_text())
+    counted = told["errors"].get("http_503", 0), told["prediction_retries"].get("http_503", 0)
+    assert (code, *counted, told["settings"]["retry"]) == expected, said
+
+
 async def test_beyond_the_concurrency_arrivals_are_not_sent(service: CountingService, csv: Path, tmp_path: Path):
     """With one request in flight and a service that holds it, all the others are errors."""
 

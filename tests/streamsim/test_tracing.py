@@ -19,7 +19,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from observability import signals
 from observability.sampling import SLOW, Collector
 from observability.tracing import Outlet
-from streamsim.client import Answer, Call, Cause, Identity, is_traced, open_client
+from streamsim.answers import Answer, Cause, Identity, is_traced
+from streamsim.client import Call, open_client
 from streamsim.errors import SettingError
 from streamsim.telemetry import TIMEOUT, collector_of
 from streamsim.tracing import REFUSALS, CallSpans

@@ -14,7 +14,7 @@ from calsvc.errors import NotReady
 from calsvc.info import describe
 from calsvc.lifecycle import Phase
 from calsvc.openapi import document
-from calsvc.protocol import Outbox
+from calsvc.outbox import Outbox
 from calsvc.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
 from calsvc.service import Service
 from calsvc.web import routes as page

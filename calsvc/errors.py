@@ -1,4 +1,4 @@
-"""Everything that can go wrong in the domain, on one page. `app.py` alone decides which HTTP status it becomes."""
+"""Everything that can go wrong in the domain, on one page. `problems.py` alone decides which HTTP status it becomes."""
 
 
 class CalsvcError(Exception):

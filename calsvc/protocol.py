@@ -6,6 +6,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from calsvc.admission import Admission, Doorman
+from calsvc.outbox import Held, Outbox
 
 PATIENCE: Final = 0.2
 """Seconds for which a connection that was refused is not read: who comes back at once waits, and costs nothing."""
@@ -82,57 +83,3 @@ class Protocol(HttpToolsProtocol):
         if self._drop is not None:
             self._drop.cancel()
             self._drop = None
-
-
-class Outbox:
-    """What the connections of one event loop have written in this round of it; sent when its requests are worked on.
-
-    Head and body of an answer leave in one system call and one packet instead of two. And the answers to requests that
-    came together leave together, so that a client that sleeps in between is woken once: waking it is this side's work.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[Held] = []
-
-    def add(self, held: "Held", loop: asyncio.AbstractEventLoop) -> None:
-        """Let a transport flush at the end of this round."""
-        if not self._waiting:
-            loop.call_soon(self._flush)
-        self._waiting.append(held)
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for held in waiting:
-            held.flush()
-
-
-class Held:
-    """A transport that writes when its outbox says so, or when it closes."""
-
-    def __init__(self, transport: asyncio.Transport, outbox: Outbox, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._outbox = outbox
-        self._loop = loop
-        self._parts: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        """Send `data` at the end of this round."""
-        if not self._parts:
-            self._outbox.add(self, self._loop)
-        self._parts.append(data)
-
-    def flush(self) -> None:
-        """Send what is held."""
-        if self._parts:
-            data = b"".join(self._parts)
-            self._parts.clear()
-            if not self._transport.is_closing():
-                self._transport.write(data)
-
-    def close(self) -> None:
-        """Send what is held, then close."""
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)

@@ -19,7 +19,7 @@ from calsvc.admission import Admission, Doorman, is_whole
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
-from calsvc.protocol import Held, Outbox
+from calsvc.outbox import Held, Outbox
 from calsvc.server import uvicorn_config
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings

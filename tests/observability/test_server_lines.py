@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from calsvc.admission import Admission, Doorman
-from calsvc.protocol import Outbox
+from calsvc.outbox import Outbox
 from calsvc.server import uvicorn_config
 from observability.asgi import Observed, Recorder, Watched
 from observability.instruments import create_histogram

@@ -4,7 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
+from calsvc.descriptors import raise_limit, room_for_connections
 from calsvc.errors import CalsvcError, HandoutError, SettingsError
 from calsvc.settings import RegisteredModel, Settings, available_cpus, thread_caps
 
@@ -13,6 +15,8 @@ def main() -> int:
     """Serve; return the exit code: 0 after a signal, 1 when it could not serve, 2 for a wrong setting."""
     try:
         settings = Settings.from_env(os.environ)
+        room = room_for_connections(settings.max_connections, raise_limit())
+        settings = replace(settings, max_connections=room)
         os.environ.update(thread_caps(settings, os.environ, available_cpus()))
         _ensure_bundle(settings)
         with _listen(settings) as listener:

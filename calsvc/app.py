@@ -44,7 +44,13 @@ def create_app(service: Service, source: ModelSource) -> Direct:
             tasks.start_soon(_keep_model, service, source)
             tasks.start_soon(_keep_house, service, recorder)
             tasks.start_soon(page.sampler.run)
-            yield {"service": service, "doorman": _doorman(service), "outbox": Outbox(), "page": page}
+            yield {
+                "service": service,
+                "doorman": _doorman(service),
+                "connections": service.connections,
+                "outbox": Outbox(),
+                "page": page,
+            }
             tasks.cancel_scope.cancel()
         recorder.tell()
         service.count()
@@ -98,6 +104,7 @@ async def _keep_house(service: Service, recorder: Recorder) -> None:
         now = service.clock()
         service.meters.event_loop_lag = max(0.0, now - asleep_at - HOUSEKEEPING_INTERVAL)
         service.store.sweep(now, SWEEP_PER_ROUND)
+        service.connections.sweep()
         recorder.tell()
         service.count()
         if refused := service.admission.refused - refused:

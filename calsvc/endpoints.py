@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calsvc.admission import Doorman
+from calsvc.connections import Connections
 from calsvc.errors import NotReady
 from calsvc.info import describe
 from calsvc.lifecycle import Phase
@@ -26,6 +27,7 @@ class State(page.PageState):
 
     service: Service
     doorman: Doorman
+    connections: Connections
     outbox: Outbox
 
 

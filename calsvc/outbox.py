@@ -54,5 +54,16 @@ class Held:
         self.flush()
         self._transport.close()
 
+    def write_eof(self) -> None:
+        """Send what is held, then nothing more."""
+        self.flush()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def abort(self) -> None:
+        """Hand over what is held, as much as the kernel takes, and close."""
+        self.flush()
+        self._transport.abort()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

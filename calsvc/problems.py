@@ -13,7 +13,11 @@ from starlette.types import Scope
 from calsvc import errors
 from calsvc.schema import Problem
 from observability.callers import caller_of
+from observability.logs import clipped
 from observability.tracing import current_ids
+
+SHOWN: Final = 256
+"""Characters of what a client has sent that its problem repeats."""
 
 
 class ProblemKind(NamedTuple):
@@ -26,6 +30,10 @@ class ProblemKind(NamedTuple):
 
 
 PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
+    errors.NotHttp: ProblemKind(400, "not-http", "The request is not HTTP/1.1"),
+    errors.TooSlow: ProblemKind(408, "too-slow", "The request took too long to arrive"),
+    errors.TargetTooLong: ProblemKind(414, "target-too-long", "The target is too long"),
+    errors.HeadTooLarge: ProblemKind(431, "head-too-large", "The head of the request is too large"),
     errors.NotJson: ProblemKind(400, "not-json", "The body is not JSON"),
     errors.UnknownId: ProblemKind(404, "unknown-id", "No such prediction waits for its truth"),
     errors.TruthConflict: ProblemKind(409, "truth-conflict", "Another truth already stands"),
@@ -58,9 +66,10 @@ async def http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette dispatches by this very class
     title = HTTPStatus(error.status_code).phrase
     slug = title.lower().replace(" ", "-")
+    path = clipped(request.scope["path"], SHOWN)  # not by request.url, for which Host would have to be one
     detail = {
-        404: f"there is nothing at {request.url.path}; see /openapi.json",
-        405: f"{request.url.path} does not take {request.method}",
+        404: f"there is nothing at {path}; see /openapi.json",
+        405: f"{path} does not take {request.method}",
     }.get(error.status_code, error.detail)
     response = problem(ProblemKind(error.status_code, slug, title), detail, trace_id=_trace_id(request.scope))
     response.headers.update(error.headers or {})
@@ -81,6 +90,13 @@ def problem(kind: ProblemKind, detail: str, field: str | None = None, trace_id: 
     if kind.retry_after is not None:
         headers["Retry-After"] = str(kind.retry_after)
     return Response(msgspec.json.encode(content), kind.status, headers)
+
+
+def final_answer(error: errors.CalsvcError) -> bytes:
+    """Return the last answer on a connection, to what was no whole request."""
+    response = problem_of(error, {"headers": ()})
+    response.headers["Connection"] = "close"
+    return as_bytes(response)
 
 
 def as_bytes(response: Response) -> bytes:

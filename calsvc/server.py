@@ -35,8 +35,6 @@ from observability.tracing import current_ids
 
 CLOSE_TIMEOUT: Final = 10
 """Seconds that requests in flight get to finish once the port is closed."""
-KEEP_ALIVE: Final = 75
-"""Seconds an idle connection stays open: longer than the pause between two bursts."""
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
@@ -86,7 +84,6 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         reset_contextvars=True,  # the next request on a connection may begin within the one before: not its span
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=CLOSE_TIMEOUT,
     )
 

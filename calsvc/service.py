@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from calsvc.admission import Admission
+from calsvc.connections import Connections
 from calsvc.errors import NotReady, ScoringError, TruthConflict, UnknownId
 from calsvc.feedback.quality import CHALLENGER, Pair, Scoreboard, Series
 from calsvc.feedback.store import JoinStore, MemoryStore, Remembered, Shadow, SpanRef
 from calsvc.lifecycle import Lifecycle
-from calsvc.metering import Meters
+from calsvc.metering import Meters, count_connections
 from calsvc.schema import Feedback, RecordId, Workout
 from calsvc.serving import ServingModel
 from calsvc.settings import Settings
@@ -52,6 +53,7 @@ class Service:
     store: JoinStore
     scoreboard: Scoreboard
     admission: Admission
+    connections: Connections
     meters: Meters
     profiles: Profiles = field(default_factory=Profiles)
     champion: ServingModel | None = None
@@ -201,6 +203,8 @@ def create_service(
     """Wire a service that has no model yet."""
     store = MemoryStore(settings.feedback_retention, settings.max_pending)
     scoreboard = Scoreboard(settings.quality_window, settings.feedback_delay)
+    connections = Connections(settings.max_connections, clock)
+    count_connections(telemetry.meter, connections)
     return Service(
         settings=settings,
         telemetry=telemetry,
@@ -209,5 +213,6 @@ def create_service(
         store=store,
         scoreboard=scoreboard,
         admission=Admission(settings.max_in_flight),
+        connections=connections,
         meters=Meters(telemetry, scoreboard, store, clock),
     )

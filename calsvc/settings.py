@@ -161,6 +161,13 @@ class Settings:
     max_in_flight: int = _setting(
         "CALSVC_MAX_IN_FLIGHT", 256, _number(int, 1, 100_000), "an integer 1..100000", "requests at once before 503"
     )
+    max_connections: int = _setting(
+        "CALSVC_MAX_CONNECTIONS",
+        4096,
+        _number(int, 1, 100_000),
+        "an integer 1..100000",
+        "connections open at once; fewer where the limit of open files leaves no room for them",
+    )
     max_pending: int = _setting(
         "CALSVC_MAX_PENDING",
         1_000_000,

@@ -33,6 +33,7 @@ def test_every_key_is_read():
         "CALSVC_QUALITY_WINDOW": "60",
         "CALSVC_CPU_FRACTION": "1",
         "CALSVC_MAX_IN_FLIGHT": "7",
+        "CALSVC_MAX_CONNECTIONS": "9",
         "CALSVC_MAX_PENDING": "8",
         "CALSVC_DRAIN_DELAY": "0",
     }
@@ -51,6 +52,7 @@ def test_every_key_is_read():
         quality_window=60,
         cpu_fraction=1.0,
         max_in_flight=7,
+        max_connections=9,
         max_pending=8,
         drain_delay=0.0,
     )

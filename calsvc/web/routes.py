@@ -36,7 +36,7 @@ FILES: Final = {
 """By path: what is served, and nothing else is."""
 EVENTS: Final = "/events"
 MAX_PAGES: Final = 200
-"""Streams at once: each holds a connection, of which a process has some thousand."""
+"""Streams at once, and no more than half of all connections: each holds one for as long as somebody watches."""
 RETRY: Final = b"retry: 2000\n\n"
 """Milliseconds after which a browser comes back when a stream has ended."""
 CONTENT_POLICY: Final = (
@@ -66,6 +66,7 @@ class Page:
         self.admission = service.admission
         self.files = {path: _load(STATIC / name) for path, name in FILES.items()}
         self.open = 0
+        self.most = min(MAX_PAGES, service.connections.limit // 2)
 
 
 class PageState(TypedDict):
@@ -87,8 +88,8 @@ async def events(request: Request[PageState]) -> Response:
     page = request.state["page"]
     if page.sampler.feed.closed:
         raise NotReady("the service is about to go")
-    if page.open >= MAX_PAGES:
-        raise Overloaded(f"{MAX_PAGES} pages are open already")
+    if page.open >= page.most:
+        raise Overloaded(f"{page.most} pages are open already")
     return Stream(page)
 
 

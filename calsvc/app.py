@@ -1,18 +1,21 @@
 """The application: routes, and what opens and closes with it."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import ASGIApp, Lifespan
 
 from calsvc import errors
 from calsvc.admission import Doorman
 from calsvc.direct import Direct
-from calsvc.endpoints import CALLS, QUIET, ROUTES, State
+from calsvc.endpoints import CALLS, FOR_ALL, FOR_CLIENTS, FOR_OPERATORS, QUIET, ROUTES, State
+from calsvc.hardening import Hardened
 from calsvc.loading import ModelSource
 from calsvc.outbox import Outbox
 from calsvc.problems import PROBLEMS, as_bytes, http_problem, problem, problem_of, starlette_problem
@@ -30,12 +33,21 @@ AT_ZERO: Final = (200, 500, 503)
 """Answers to the calls that are counted from 0, not from their first: else Prometheus sees no increase in that one."""
 
 
-def create_app(service: Service, source: ModelSource) -> Direct:
-    """Build the application. Its lifespan opens everything; the model loads while probes are answered already."""
+def create_app(service: Service, source: ModelSource, admin_port: int | None = None) -> Direct:
+    """Build the application. Its lifespan opens everything; the model loads while probes are answered already.
+
+    Args:
+        service: what answers.
+        source: where its models come from.
+        admin_port: where what is for operators is answered, and only there; None: here, with everything else.
+    """
     recorder = _recorder(service)
     for path in CALLS:
         for status in AT_ZERO:
             service.meters.request_duration.labels(path, "POST", str(status))
+    ports: dict[int, ASGIApp] = {}
+    if admin_port is not None:
+        ports[admin_port] = Observed(Hardened(_starlette([*FOR_OPERATORS, *FOR_ALL])), recorder)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
@@ -49,6 +61,7 @@ def create_app(service: Service, source: ModelSource) -> Direct:
                 "doorman": _doorman(service),
                 "connections": service.connections,
                 "outbox": Outbox(),
+                "ports": ports,
                 "page": page,
             }
             tasks.cancel_scope.cancel()
@@ -57,8 +70,13 @@ def create_app(service: Service, source: ModelSource) -> Direct:
         await source.aclose()
         await service.close()
 
+    starlette = _starlette(ROUTES if admin_port is None else [*FOR_CLIENTS, *FOR_ALL], lifespan)
+    return Direct(Observed(Hardened(starlette), recorder), service, recorder, problem_of)
+
+
+def _starlette(routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     starlette = Starlette(
-        routes=ROUTES,
+        routes=routes,
         exception_handlers={
             errors.CalsvcError: starlette_problem,
             HTTPException: http_problem,
@@ -67,7 +85,7 @@ def create_app(service: Service, source: ModelSource) -> Direct:
         lifespan=lifespan,
     )
     starlette.router.redirect_slashes = False  # /predict/ does not exist; a redirect of a POST would only hide that
-    return Direct(Observed(starlette, recorder), service, recorder, problem_of)
+    return starlette
 
 
 def _doorman(service: Service) -> Doorman:

@@ -86,6 +86,10 @@ class BodyTooLarge(CalsvcError):
     """The body is longer than the service reads."""
 
 
+class Unauthorized(CalsvcError):
+    """The request does not carry the token that the service was told to ask for."""
+
+
 class WrongMediaType(CalsvcError):
     """The body does not claim to be JSON."""
 

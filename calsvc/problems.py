@@ -1,6 +1,8 @@
 """Which HTTP answer each error becomes, as RFC 9457 writes it."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -11,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from calsvc import errors
+from calsvc.hardening import HEADERS
 from calsvc.schema import Problem
 from observability.callers import caller_of
 from observability.logs import clipped
@@ -21,12 +24,16 @@ SHOWN: Final = 256
 
 
 class ProblemKind(NamedTuple):
-    """How one kind of error is answered. `retry_after` in seconds, where trying again makes sense."""
+    """How one kind of error is answered."""
 
     status: int
     slug: str
     title: str
-    retry_after: int | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+SOON: Final = MappingProxyType({"Retry-After": "1"})
+"""Where trying again makes sense, in so many seconds."""
 
 
 PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
@@ -35,14 +42,15 @@ PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
     errors.TargetTooLong: ProblemKind(414, "target-too-long", "The target is too long"),
     errors.HeadTooLarge: ProblemKind(431, "head-too-large", "The head of the request is too large"),
     errors.NotJson: ProblemKind(400, "not-json", "The body is not JSON"),
+    errors.Unauthorized: ProblemKind(401, "unauthorized", "A token is needed", {"WWW-Authenticate": "Bearer"}),
     errors.UnknownId: ProblemKind(404, "unknown-id", "No such prediction waits for its truth"),
     errors.TruthConflict: ProblemKind(409, "truth-conflict", "Another truth already stands"),
     errors.BodyTooLarge: ProblemKind(413, "body-too-large", "The body is too large"),
     errors.WrongMediaType: ProblemKind(415, "wrong-media-type", "The body is not declared as JSON"),
     errors.InvalidInput: ProblemKind(422, "invalid-input", "A field is missing, wrong or implausible"),
     errors.ScoringError: ProblemKind(500, "scoring-failed", "The model gave no usable answer"),
-    errors.NotReady: ProblemKind(503, "not-ready", "The service is not ready", retry_after=1),
-    errors.Overloaded: ProblemKind(503, "overloaded", "The service is overloaded", retry_after=1),
+    errors.NotReady: ProblemKind(503, "not-ready", "The service is not ready", SOON),
+    errors.Overloaded: ProblemKind(503, "overloaded", "The service is overloaded", SOON),
     Exception: ProblemKind(500, "internal-error", "The service made a mistake"),
 }
 
@@ -86,9 +94,7 @@ def problem(kind: ProblemKind, detail: str, field: str | None = None, trace_id: 
         field=field if field is not None else msgspec.UNSET,
         trace_id=trace_id or msgspec.UNSET,
     )
-    headers = {"Content-Type": "application/problem+json"}
-    if kind.retry_after is not None:
-        headers["Retry-After"] = str(kind.retry_after)
+    headers = {"Content-Type": "application/problem+json", **HEADERS, **kind.headers}
     return Response(msgspec.json.encode(content), kind.status, headers)
 
 

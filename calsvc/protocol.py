@@ -56,6 +56,8 @@ class Protocol(HttpToolsProtocol):
         """Begin, with a transport that writes at the end of a round of the event loop."""
         outbox: Outbox = self.app_state["outbox"]
         super().connection_made(Held(transport, outbox, self.loop))  # type: ignore[arg-type]
+        if self.server is not None and self.server[1] in self.app_state["ports"]:
+            self.app = self.app_state["ports"][self.server[1]]
         if not self._connections.enter(self):
             self._fail(Overloaded(f"{self._connections.limit} connections are being worked on already"), "refused")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+from calsvc.bearer import EXPECTED, token, token_in
 from calsvc.errors import SettingsError
 from observability.sampling import (
     HEADERS_EXPECTED,
@@ -103,6 +104,12 @@ def _secret(key: str, meaning: str, default: Any = "", parse: Parser = str, expe
     return field(default=default, repr=False, metadata=metadata)
 
 
+def _bearer(key: str, parse: Parser, expected: str, meaning: str, **more: bool) -> Any:
+    """Declare a place of the bearer token, which is never shown; not even blanks around it are taken for a slip."""
+    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning, "verbatim": True, **more}
+    return field(default="", repr=False, metadata=metadata)
+
+
 DAY: Final = 86400.0
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 """Read by XGBoost and ONNX Runtime, by NumPy's linear algebra, and by polars, each once, when it loads."""
@@ -114,6 +121,26 @@ class Settings:
 
     host: str = _setting("CALSVC_HOST", "127.0.0.1", _host, "a host name or address", "address to listen on")
     port: int = _setting("CALSVC_PORT", 8000, _number(int, 0, 65535), "an integer 0..65535 (0: any free port)", "port")
+    admin_port: int | None = _setting(
+        "CALSVC_ADMIN_PORT",
+        None,
+        _number(int, 0, 65535),
+        "an integer 0..65535 (0: any free port)",
+        "second port for /metrics, /info and the page, which then are not on the first; unset: all on one",
+    )
+    admin_host: str = _setting(
+        "CALSVC_ADMIN_HOST", "", _host, "a host name or address", "address of the second port; unset: CALSVC_HOST"
+    )
+    token: str = _bearer("CALSVC_TOKEN", token, EXPECTED, "bearer token that the calls then ask for", secret=True)
+    token_from_file: str = _bearer(
+        "CALSVC_TOKEN_FILE", token_in, f"a file whose first line is {EXPECTED}", "file that the token is in"
+    )
+
+    @property
+    def bearer(self) -> bytes | None:
+        """The token that the calls ask for; None: none."""
+        return (self.token or self.token_from_file).encode() or None
+
     handout_dir: Path = _setting(
         "CALSVC_HANDOUT_DIR", Path("handout_from DS_agent"), Path, "a folder", "the data scientist's folder"
     )
@@ -238,13 +265,18 @@ class Settings:
         """
         values = {}
         for each in fields(cls):
-            text = environ.get(each.metadata["key"], "").strip()
+            text = environ.get(each.metadata["key"], "")
+            text = text if each.metadata.get("verbatim") else text.strip()
             if text:
                 values[each.name] = _parsed(each.metadata, text)
         return cls(**values)
 
     def __post_init__(self) -> None:
-        """Refuse a retention that forgets every prediction before its label is due."""
+        """Refuse settings that contradict each other: one says why it cannot go with the other."""
+        if self.token and self.token_from_file:
+            raise SettingsError("CALSVC_TOKEN_FILE", "...", "to be unset where CALSVC_TOKEN is set")
+        if self.admin_port and self.admin_port == self.port:
+            raise SettingsError("CALSVC_ADMIN_PORT", str(self.admin_port), "another port than CALSVC_PORT")
         if self.feedback_retention <= self.feedback_delay:
             raise SettingsError(
                 "CALSVC_FEEDBACK_RETENTION",
@@ -295,7 +327,7 @@ def markdown_table() -> str:
 
 def _shown(default: Any) -> str:
     """Return a default as somebody would write it into the environment."""
-    if default in ("", ()):
+    if default in ("", (), None):
         return "unset"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

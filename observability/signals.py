@@ -527,7 +527,7 @@ SERVICE_READY: Final = Event(
     "calsvc",
     "calsvc {version} answers on {url} with {model_version} ({engine})",
     "The start is over.",
-    ("version", "url", "model_version", "engine"),
+    ("version", "url", "model_version", "engine", "?admin_url"),
 )
 SERVICE_DRAINING: Final = Event(
     "calsvc.service.draining",

@@ -314,7 +314,9 @@ def test_openapi_describes_every_route_and_every_error_of_predict(service: Servi
 
 def test_every_error_of_a_request_has_an_answer():
     """No domain error of the request path falls through to 500 by accident."""
-    assert {kind.status for kind in PROBLEMS.values()} == {400, 404, 409, 413, 415, 422, 500, 503}
+    assert {kind.status for kind in PROBLEMS.values()} == {
+        *(400, 401, 404, 408, 409, 413, 414, 415, 422, 431, 500, 503)
+    }
     assert len({kind.slug for kind in PROBLEMS.values()}) == len(PROBLEMS)
 
 

@@ -52,7 +52,7 @@ async def ids(_: Request) -> JSONResponse:
 async def state(_: Starlette) -> AsyncIterator[dict[str, Any]]:
     """What the service's protocol needs of its application."""
     connections = Connections(100, time.monotonic)
-    yield {"doorman": Doorman(Admission(100), b"", {}), "connections": connections, "outbox": Outbox()}
+    yield {"doorman": Doorman(Admission(100), b"", {}), "connections": connections, "outbox": Outbox(), "ports": {}}
 
 
 def asked(requests: bytes) -> tuple[bytes, InMemorySpanExporter]:

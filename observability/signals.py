@@ -591,6 +591,14 @@ SPANS_LOST: Final = Event(
     "Once an outage of the collector.",
     ("url", "cause"),
 )
+LINES_LOST: Final = Event(
+    "telemetry.lines.lost",
+    "warning",
+    "observability",
+    "{lost} log lines were lost: nobody read them, or they could not be written",
+    "Told when lines get out again: nobody waits for who reads them.",
+    ("lost",),
+)
 PROFILES_MISSING: Final = Event(
     "telemetry.profiles.missing",
     "warning",
@@ -636,16 +644,8 @@ EVENTS: Final = (
     *(SERVICE_READY, SERVICE_DRAINING, SERVICE_STOPPED, REQUEST_ANSWERED, REQUEST_FAILED, REQUESTS_REFUSED),
     *(MODEL_INSTALLED, MODEL_KEPT, MODEL_RESTORED, MODEL_NOT_REMEMBERED, MODEL_CHECK_FAILED, CHALLENGER_SILENT),
     *(RUN_STARTED, RUN_ENDED, RUN_FAILED, SERVICE_UNREACHABLE, SERVICE_REACHABLE),
-    *(
-        CONNECTIONS_CUT,
-        PAGE_FAILED,
-        SPANS_LOST,
-        PROFILES_MISSING,
-        PROFILES_LOST,
-        PROFILES_BACK,
-        SERVER_LINE,
-        LIBRARY_LINE,
-    ),
+    *(CONNECTIONS_CUT, PAGE_FAILED, LINES_LOST, SPANS_LOST),
+    *(PROFILES_MISSING, PROFILES_LOST, PROFILES_BACK, SERVER_LINE, LIBRARY_LINE),
 )
 
 RESOURCE: Final = (

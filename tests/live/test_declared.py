@@ -5,6 +5,7 @@ Metrics, spans and log events are those of observability/signals.py, with their 
 
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -32,7 +33,8 @@ from calsvc.serving import ServingModel
 from calsvc.settings import RegisteredModel
 from calsvc.training.publish import publish
 from observability import profiles, signals
-from observability.logs import IN_LINES
+from observability.logs import IN_LINES, HeldLines, flush_logs
+from observability.outlet import Outlet
 from observability.testing import OF_ANY_LINE, Listener, complaints, listening
 from tests.conftest import Workshop, run_module
 from tests.live.burst import send_burst
@@ -106,6 +108,7 @@ def seen(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Seen:
         anyio.run(check_in_vain, folder)
         lose_profiles(listener)
         anyio.run(die_at_the_start, listener)
+        lose_lines()
     everything.told += [(each.event.name, set(each.attributes)) for each in listener.told]
     assert listener.complaints() == []
     return everything
@@ -275,6 +278,21 @@ async def die_at_the_start(listener: Listener) -> None:
         server.removeHandler(listener)
 
 
+def lose_lines() -> None:
+    """A log whose reader has gone."""
+    root, (read, write) = logging.getLogger(), os.pipe()
+    with os.fdopen(write, "w") as stream:
+        handler = HeldLines(Outlet(stream))
+    os.close(read)
+    root.addHandler(handler)
+    try:
+        handler.handle(logging.makeLogRecord({"msg": "nobody reads this", "levelno": logging.INFO}))
+        handler.close()
+        flush_logs()
+    finally:
+        root.removeHandler(handler)
+
+
 async def check_in_vain(folder: Path) -> None:
     """A registry's client that makes a mistake."""
 
@@ -384,6 +402,7 @@ def test_every_declared_event_is_told(seen: Seen):
         signals.CHALLENGER_SILENT.name,
         signals.REQUEST_FAILED.name,
         signals.SERVER_LINE.name,
+        signals.LINES_LOST.name,
         signals.PAGE_FAILED.name,
         signals.MODEL_CHECK_FAILED.name,
         signals.PROFILES_BACK.name,

@@ -21,7 +21,7 @@ class Cycle(RequestResponseCycle):
         if not self.response_started:
             self._begin(message["status"], message["headers"])
         elif not self.response_complete:
-            self._go_on(message["body"], message.get("more_body", False))
+            self._go_on(message.get("body", b""), message.get("more_body", False))
         else:
             raise RuntimeError("an answer goes on behind its end")
 

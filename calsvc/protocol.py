@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from calsvc.admission import Admission, Doorman
 from calsvc.connections import Connections
@@ -49,6 +49,7 @@ class Protocol(HttpToolsProtocol):
         self._failure: CalsvcError | None = None
         """Why nothing more is parsed, as soon as what waits is answered."""
         self._ignored = 0
+        self._answering: RequestResponseCycle | None = None
 
     # --- a connection's life ------------------------------------------------------------------------------------------
 
@@ -66,6 +67,9 @@ class Protocol(HttpToolsProtocol):
         self._count(-self._waiting)
         self._waiting = 0
         self._connections.leave(self, self.stay.reason)
+        if self._answering is not None:  # uvicorn tells the last one, which may be another that waits behind it
+            self._answering.disconnected = not self._answering.response_complete
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     @property
@@ -194,6 +198,7 @@ class Protocol(HttpToolsProtocol):
         before = self.cycle
         self.cycle = cycle_of(self, keep_alive=version == "1.1" and parser.should_keep_alive())
         if before is None or before.response_complete:
+            self._answering = self.cycle
             self._start_asgi_task(self.cycle, self.app)
         else:
             self.flow.pause_reading()
@@ -234,7 +239,8 @@ class Protocol(HttpToolsProtocol):
         if not keep_alive:
             self._part()
         elif self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._answering, app = self.pipeline.pop()
+            self._start_asgi_task(self._answering, app)
             self._parse_rest()
         elif self._failure is not None:
             self._answer_failure(self._failure)
@@ -254,6 +260,8 @@ class Protocol(HttpToolsProtocol):
             self._answer_failure(failure)
 
     def _answer_failure(self, failure: CalsvcError) -> None:
+        if self.transport.is_closing():
+            return
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:  # its body was under way
             cycle.disconnected = True

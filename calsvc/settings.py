@@ -190,7 +190,7 @@ class Settings:
     )
     max_connections: int = _setting(
         "CALSVC_MAX_CONNECTIONS",
-        4096,
+        2048,
         _number(int, 1, 100_000),
         "an integer 1..100000",
         "connections open at once; fewer where the limit of open files leaves no room for them",

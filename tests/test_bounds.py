@@ -337,6 +337,25 @@ def test_what_is_right_before_a_body_that_is_wrong_is_answered_first(bundle: Pat
     scenario(bundle, 8, play)
 
 
+def test_who_leaves_with_requests_behind_a_stream_leaves_no_stream(bundle: Path):
+    """The answer that is under way learns of it, and not only the last one."""
+
+    async def play(service: Running) -> None:
+        for _ in range(3):
+            wire = await service.connect()
+            wire.send(get("/events") + get("/livez"))
+            with anyio.fail_after(PATIENCE):
+                await wire.reader.readuntil(b"retry: 2000\n")
+            wire.writer.close()
+            await until(lambda: not service.open)
+        last = await service.connect()
+        last.send(get("/events"))
+        with anyio.fail_after(PATIENCE):
+            assert (await last.reader.readline()).split()[1] == b"200"
+
+    scenario(bundle, 8, play, max_connections=4)
+
+
 def test_an_answer_without_a_length_ends_with_the_connection_for_old_clients(bundle: Path):
     """HTTP/1.0 knows no chunks."""
 

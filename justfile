@@ -72,6 +72,11 @@ check:
     {{ python }} -m mypy
     {{ python }} -m pytest -q tests/docs
 
+# Whether the libraries are those of the lock, unaltered, and what is known against them (docs/security.md)
+[group('develop')]
+audit:
+    @{{ python }} -m tests.audit
+
 # Measure what each part costs, in five minutes, or some of it: just bench ladder scorer (docs/performance.md)
 [group('develop')]
 bench *args:

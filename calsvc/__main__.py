@@ -5,8 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 
+from calsvc.descriptors import raise_limit, room_for_connections
 from calsvc.errors import CalsvcError, HandoutError, SettingsError
 from calsvc.settings import RegisteredModel, Settings, available_cpus, thread_caps
 
@@ -17,13 +20,16 @@ def main() -> int:
         signal.signal(told_to_go, lambda *_: sys.exit(0))
     try:
         settings = Settings.from_env(os.environ)
+        room = room_for_connections(settings.max_connections, raise_limit())
+        settings = replace(settings, max_connections=room)
         os.environ.update(thread_caps(settings, os.environ, available_cpus()))
         _ensure_bundle(settings)
-        with _listen(settings) as listener:
+        with ExitStack() as stack:
+            listeners = [stack.enter_context(each) for each in _listeners(settings)]
             # Only now: the numeric libraries read their thread caps when they load.
             from calsvc.server import serve  # noqa: PLC0415
 
-            serve(settings, listener)
+            serve(settings, *listeners)
     except CalsvcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
@@ -60,14 +66,19 @@ def _is_outdated(settings: Settings) -> bool:
     return not bundle_is_current(settings)
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listeners(settings: Settings) -> Iterator[socket.socket]:
+    """Open the port, and the second one where there is to be one."""
+    yield _listen(settings.host, settings.port, "CALSVC_PORT")
+    if settings.admin_port is not None:
+        yield _listen(settings.admin_host or settings.host, settings.admin_port, "CALSVC_ADMIN_PORT")
+
+
+def _listen(host: str, port: int, key: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise SettingsError(
-            "CALSVC_PORT", str(settings.port), f"a port that is free on {settings.host} ({error.strerror})"
-        ) from None
+        raise SettingsError(key, str(port), f"a port that is free on {host} ({error.strerror})") from None
 
 
 if __name__ == "__main__":

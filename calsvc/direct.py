@@ -11,15 +11,20 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from calsvc.bearer import demand_token
 from calsvc.endpoints import CALLS
-from calsvc.errors import BodyTooLarge, CalsvcError, WrongMediaType
+from calsvc.errors import BodyTooLarge, CalsvcError, NotJson, WrongMediaType
+from calsvc.hardening import OF_CALLS
+from calsvc.problems import SHOWN
 from calsvc.service import Service
 from observability.asgi import Recorder, Request
+from observability.logs import clipped
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request body that are read; a record has some 150."""
 JSON: Final = "application/json"
 _JSON_BYTES: Final = JSON.encode()
+_HEADERS: Final = ((b"content-type", _JSON_BYTES), *OF_CALLS)
 
 
 class Direct:
@@ -39,6 +44,7 @@ class Direct:
         self._service = service
         self._recorder = recorder
         self._problem = problem
+        self._token = service.settings.bearer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -48,6 +54,8 @@ class Direct:
             return
         with Request(self._recorder, scope) as request:
             try:
+                if self._token is not None:
+                    demand_token(scope["headers"], self._token)
                 demand_json(scope)
                 message = await receive()
                 body = whole(message)
@@ -58,12 +66,11 @@ class Direct:
             except Exception as error:  # noqa: BLE001 - all are answered; a mistake goes into the log, with its traceback
                 if not isinstance(error, CalsvcError | ClientDisconnect):
                     request.failed(error)
-                response = self._problem(error, scope)
+                response = self._problem(coded(error, scope), scope)
                 request.status = response.status_code
                 await response(scope, receive, send)
                 return
-            length = b"%d" % len(reply.body)
-            headers = [(b"content-length", length), (b"content-type", _JSON_BYTES), *reply.headers]
+            headers = [(b"content-length", b"%d" % len(reply.body)), *_HEADERS, *reply.headers]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": reply.body})
             request.status = 200
@@ -96,6 +103,14 @@ def _bounded(body: bytes) -> bytes:
     return body
 
 
+def coded(error: Exception, scope: Scope) -> Exception:
+    """Say of a body that is not JSON that it was compressed, where it was: nothing is unpacked here."""
+    coding = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"identity")
+    if isinstance(error, NotJson) and coding.lower() != b"identity":
+        return WrongMediaType("the body has a Content-Encoding; it is taken as it is, without any")
+    return error
+
+
 def demand_json(scope: Scope) -> None:
     """Raise `WrongMediaType` where a request does not say that its body is JSON."""
     media_type = b""
@@ -107,4 +122,4 @@ def demand_json(scope: Scope) -> None:
             break
     text = media_type.decode("latin-1")
     if text.partition(";")[0].strip().lower() != JSON:
-        raise WrongMediaType(f"Content-Type is {text!r}, expected {JSON}")
+        raise WrongMediaType(f"Content-Type is {clipped(text, SHOWN)!r}, expected {JSON}")

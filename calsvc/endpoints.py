@@ -1,6 +1,6 @@
 """Parse, call, reply: nothing else happens here."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -8,13 +8,15 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from calsvc.admission import Doorman
+from calsvc.connections import Connections
 from calsvc.errors import NotReady
 from calsvc.info import describe
 from calsvc.lifecycle import Phase
 from calsvc.openapi import document
-from calsvc.protocol import Outbox
+from calsvc.outbox import Outbox
 from calsvc.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
 from calsvc.service import Service
 from calsvc.web import routes as page
@@ -26,7 +28,10 @@ class State(page.PageState):
 
     service: Service
     doorman: Doorman
+    connections: Connections
     outbox: Outbox
+    ports: Mapping[int, ASGIApp]
+    """Which application answers there, where it is another than on the first port."""
 
 
 class Reply(NamedTuple):
@@ -90,9 +95,10 @@ async def info(request: Request[State]) -> Response:
     return _json(describe(request.state["service"]))
 
 
-async def openapi(_: Request[State]) -> Response:
-    """Describe this interface."""
-    return _json(document())
+async def openapi(request: Request[State]) -> Response:
+    """Describe this interface, as far as it is to be had at this port."""
+    here = frozenset(route.path for route in request.app.routes)
+    return _json(document(here, guarded=request.state["service"].settings.bearer is not None))
 
 
 async def _answered_before(request: Request[State]) -> Response:
@@ -101,16 +107,15 @@ async def _answered_before(request: Request[State]) -> Response:
 
 CALLS: Final = {"/predict": predict, "/feedback": feedback}
 """Answered for POST, without Starlette; see `direct`."""
-ROUTES: Final = [
-    *(Route(path, _answered_before, methods=["POST"]) for path in CALLS),
+FOR_CLIENTS: Final = [Route(path, _answered_before, methods=["POST"]) for path in CALLS]
+FOR_ALL: Final = [
     Route("/healthz", healthz),
     Route("/livez", livez),
     Route("/readyz", readyz),
-    Route("/metrics", metrics),
-    Route("/info", info),
     Route("/openapi.json", openapi),
-    *page.ROUTES,
 ]
+FOR_OPERATORS: Final = [Route("/metrics", metrics), Route("/info", info), *page.ROUTES]
+ROUTES: Final = [*FOR_CLIENTS, *FOR_ALL, *FOR_OPERATORS]
 QUIET: Final = frozenset({"/healthz", "/livez", "/readyz", "/metrics"}) | page.QUIET
 """Asked by machines every few seconds, or by who only watches: not in the request metrics, not traced."""
 

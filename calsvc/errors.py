@@ -1,4 +1,4 @@
-"""Everything that can go wrong in the domain, on one page. `app.py` alone decides which HTTP status it becomes."""
+"""Everything that can go wrong in the domain, on one page. `problems.py` alone decides which HTTP status it becomes."""
 
 
 class CalsvcError(Exception):
@@ -60,6 +60,25 @@ class ScoringError(CalsvcError):
     """The model gave no usable number for a valid record."""
 
 
+# --- one request, on the wire ---------------------------------------------------------------------------------------
+
+
+class NotHttp(CalsvcError):
+    """The bytes are not a request of HTTP/1.1 or 1.0 that could be meant for this service."""
+
+
+class TargetTooLong(CalsvcError):
+    """Path and query are longer than the service reads."""
+
+
+class HeadTooLarge(CalsvcError):
+    """The head of the request is longer, or has more fields, than the service reads."""
+
+
+class TooSlow(CalsvcError):
+    """A part of the request is here, and the rest does not come."""
+
+
 # --- one request ------------------------------------------------------------------------------------------------------
 
 
@@ -69,6 +88,10 @@ class NotJson(CalsvcError):
 
 class BodyTooLarge(CalsvcError):
     """The body is longer than the service reads."""
+
+
+class Unauthorized(CalsvcError):
+    """The request does not carry the token that the service was told to ask for."""
 
 
 class WrongMediaType(CalsvcError):

@@ -29,6 +29,11 @@ def describe(service: Service) -> dict[str, Any]:
             "onnxruntime": ONNX_THREADS,
             **threads_in_force(),
         },
+        "limits": {
+            "connections": service.connections.limit,
+            "in_flight": service.admission.limit,
+            "pending": service.settings.max_pending,
+        },
         "libraries": _libraries(),
     }
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from calsvc.connections import Connections
 from calsvc.feedback.quality import CHALLENGER, CHAMPION, MAX_SERIES, PairedSums, Scoreboard, Series, SeriesSnapshot
 from calsvc.feedback.store import JoinStore
 from observability import signals
@@ -145,6 +146,12 @@ class Meters:
     def _dropped(self) -> Mapping[str, int]:
         statistics = self._store.statistics()
         return {"expired": statistics.expired, "overflow": statistics.overflowed}
+
+
+def count_connections(meter: Meter, connections: Connections) -> None:
+    """Show how many connections are open, and why others were closed."""
+    observe(meter, signals.CONNECTIONS, lambda _: [Observation(len(connections))])
+    observe(meter, signals.CONNECTIONS_CLOSED, _counted("reason", lambda: connections.closed))
 
 
 def _by_role(pair: PairedSums) -> dict[str, float]:

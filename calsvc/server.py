@@ -36,21 +36,18 @@ from observability.tracing import current_ids
 
 CLOSE_TIMEOUT: Final = 10
 """Seconds that requests in flight get to finish once the port is closed."""
-CONNECT_ANEW: Final = (b"connection", b"close")
-KEEP_ALIVE: Final = 75
-"""Seconds an idle connection stays open: longer than the pause between two bursts."""
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve on a listening socket until a signal says to go.
+def serve(settings: Settings, listener: socket.socket, admin: socket.socket | None = None) -> None:
+    """Serve on a listening socket, and on a second one for operators where there is one, until a signal says to go.
 
     Raises:
         CalsvcError: why the service cannot answer.
     """
-    anyio.run(_serve, settings, listener, backend_options={"use_uvloop": True})
+    anyio.run(_serve, settings, listener, admin, backend_options={"use_uvloop": True})
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+async def _serve(settings: Settings, listener: socket.socket, admin: socket.socket | None) -> None:
     resource = resource_of("calsvc")
     configure_logs(sys.stdout, resource, current_ids)
     lifecycle = Lifecycle()
@@ -58,14 +55,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     service = create_service(settings, telemetry, lifecycle, time.monotonic)
     service.profiles = start_profiles(settings.profiles_address, "calsvc", {"service_version": __version__})
     source = open_model_source(service)
-    app = service.profiles.endpoints(create_app(service, source), CALLS)
+    app = service.profiles.endpoints(create_app(service, source, _port(admin) if admin else None), CALLS)
     server = Server(uvicorn_config(app), lifecycle)
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_announce, service, listener)
-            tasks.start_soon(_leave, lifecycle, server, settings.drain_delay)
+            tasks.start_soon(_announce, service, listener, admin)
+            tasks.start_soon(_leave, service, server)
             tasks.start_soon(_reload, source)
-            await server.serve([listener])
+            await server.serve([listener] if admin is None else [listener, admin])
             tasks.cancel_scope.cancel()
     finally:
         await anyio.to_thread.run_sync(telemetry.shutdown)
@@ -88,7 +85,6 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         reset_contextvars=True,  # the next request on a connection may begin within the one before: not its span
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=CLOSE_TIMEOUT,
     )
 
@@ -110,22 +106,18 @@ class Server(uvicorn.Server):
             self._cut_off()
         self._lifecycle.drain(sig == signal.SIGTERM)
 
-    def ask_to_connect_anew(self) -> None:
-        """Close each connection with its next answer: who comes again connects anew, perhaps to another replica."""
-        self.config.encoded_headers.append(CONNECT_ANEW)
-        self.server_state.default_headers = [*self.server_state.default_headers, CONNECT_ANEW]
-
     def _cut_off(self) -> None:
         self.should_exit = True
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
 
-async def _leave(lifecycle: Lifecycle, server: Server, drain_delay: float) -> None:
+async def _leave(service: Service, server: Server) -> None:
+    lifecycle = service.lifecycle
     await lifecycle.wait_leaving()
-    server.ask_to_connect_anew()
+    service.connections.parting = True
     if lifecycle.phase is Phase.DRAINING:
-        seconds = drain_delay if lifecycle.patient else 0.0
+        seconds = service.settings.drain_delay if lifecycle.patient else 0.0
         tell(SERVICE_DRAINING, {"seconds": seconds})
         await anyio.sleep(seconds)
     server.should_exit = True
@@ -137,11 +129,18 @@ async def _reload(source: ModelSource) -> None:
             source.poke()
 
 
-async def _announce(service: Service, listener: socket.socket) -> None:
+async def _announce(service: Service, listener: socket.socket, admin: socket.socket | None) -> None:
     await service.lifecycle.wait_ready()
     gc.collect()
     gc.freeze()  # what exists now stays for good: the collector need not look at it again
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    champion = service.serving_model()
-    tell(SERVICE_READY, {"version": __version__, "url": f"http://{shown}:{port}", **champion.told})
+    urls = {"url": _url(listener)} | ({"admin_url": _url(admin)} if admin is not None else {})
+    tell(SERVICE_READY, {"version": __version__, **urls, **service.serving_model().told})
+
+
+def _port(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+def _url(listener: socket.socket) -> str:
+    host = listener.getsockname()[0]
+    return f"http://[{host}]:{_port(listener)}" if ":" in host else f"http://{host}:{_port(listener)}"

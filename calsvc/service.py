@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from calsvc.admission import Admission
+from calsvc.connections import Connections
 from calsvc.errors import NotReady, ScoringError, TruthConflict, UnknownId
 from calsvc.feedback.opening import create_store
 from calsvc.feedback.quality import CHALLENGER, Pair, Scoreboard, Series
 from calsvc.feedback.records import Remembered, Shadow, SpanRef
 from calsvc.feedback.store import JoinStore, LateJoin
 from calsvc.lifecycle import Lifecycle
-from calsvc.metering import Meters
+from calsvc.metering import Meters, count_connections
 from calsvc.schema import Feedback, RecordId, Workout
 from calsvc.serving import ServingModel
 from calsvc.settings import Settings
@@ -54,6 +55,7 @@ class Service:
     store: JoinStore
     scoreboard: Scoreboard
     admission: Admission
+    connections: Connections
     meters: Meters
     profiles: Profiles = field(default_factory=Profiles)
     champion: ServingModel | None = None
@@ -218,6 +220,8 @@ def create_service(
     """Wire a service that has no model yet, and whose store is not open yet."""
     store = create_store(settings, clock)
     scoreboard = Scoreboard(settings.quality_window, settings.feedback_delay)
+    connections = Connections(settings.max_connections, clock)
+    count_connections(telemetry.meter, connections)
     return Service(
         settings=settings,
         telemetry=telemetry,
@@ -226,5 +230,6 @@ def create_service(
         store=store,
         scoreboard=scoreboard,
         admission=Admission(settings.max_in_flight),
+        connections=connections,
         meters=Meters(telemetry, scoreboard, store, clock),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from calsvc.bearer import EXPECTED, token, token_in
 from calsvc.errors import SettingsError
 from observability.sampling import (
     HEADERS_EXPECTED,
@@ -132,6 +133,12 @@ def _secret(key: str, meaning: str, default: Any = "", parse: Parser = str, expe
     return field(default=default, repr=False, metadata=metadata)
 
 
+def _bearer(key: str, parse: Parser, expected: str, meaning: str, **more: bool) -> Any:
+    """Declare a place of the bearer token, which is never shown; not even blanks around it are taken for a slip."""
+    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning, "verbatim": True, **more}
+    return field(default="", repr=False, metadata=metadata)
+
+
 DAY: Final = 86400.0
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 """Read by XGBoost and ONNX Runtime, by NumPy's linear algebra, and by polars, each once, when it loads."""
@@ -143,6 +150,26 @@ class Settings:
 
     host: str = _setting("CALSVC_HOST", "127.0.0.1", _host, "a host name or address", "address to listen on")
     port: int = _setting("CALSVC_PORT", 8000, _number(int, 0, 65535), "an integer 0..65535 (0: any free port)", "port")
+    admin_port: int | None = _setting(
+        "CALSVC_ADMIN_PORT",
+        None,
+        _number(int, 0, 65535),
+        "an integer 0..65535 (0: any free port)",
+        "second port for /metrics, /info and the page, which then are not on the first; unset: all on one",
+    )
+    admin_host: str = _setting(
+        "CALSVC_ADMIN_HOST", "", _host, "a host name or address", "address of the second port; unset: CALSVC_HOST"
+    )
+    token: str = _bearer("CALSVC_TOKEN", token, EXPECTED, "bearer token that the calls then ask for", secret=True)
+    token_from_file: str = _bearer(
+        "CALSVC_TOKEN_FILE", token_in, f"a file whose first line is {EXPECTED}", "file that the token is in"
+    )
+
+    @property
+    def bearer(self) -> bytes | None:
+        """The token that the calls ask for; None: none."""
+        return (self.token or self.token_from_file).encode() or None
+
     handout_dir: Path = _setting(
         "CALSVC_HANDOUT_DIR", Path("handout_from DS_agent"), Path, "a folder", "the data scientist's folder"
     )
@@ -195,6 +222,13 @@ class Settings:
     )
     max_in_flight: int = _setting(
         "CALSVC_MAX_IN_FLIGHT", 256, _number(int, 1, 100_000), "an integer 1..100000", "requests at once before 503"
+    )
+    max_connections: int = _setting(
+        "CALSVC_MAX_CONNECTIONS",
+        2048,
+        _number(int, 1, 100_000),
+        "an integer 1..100000",
+        "connections open at once; fewer where the limit of open files leaves no room for them",
     )
     max_pending: int = _setting(
         "CALSVC_MAX_PENDING",
@@ -273,13 +307,18 @@ class Settings:
         """
         values = {}
         for each in fields(cls):
-            text = environ.get(each.metadata["key"], "").strip()
+            text = environ.get(each.metadata["key"], "")
+            text = text if each.metadata.get("verbatim") else text.strip()
             if text:
                 values[each.name] = _parsed(each.metadata, text)
         return cls(**values)
 
     def __post_init__(self) -> None:
-        """Refuse a retention that forgets every prediction before its label is due."""
+        """Refuse settings that contradict each other: one says why it cannot go with the other."""
+        if self.token and self.token_from_file:
+            raise SettingsError("CALSVC_TOKEN_FILE", "...", "to be unset where CALSVC_TOKEN is set")
+        if self.admin_port and self.admin_port == self.port:
+            raise SettingsError("CALSVC_ADMIN_PORT", str(self.admin_port), "another port than CALSVC_PORT")
         if self.feedback_retention <= self.feedback_delay:
             raise SettingsError(
                 "CALSVC_FEEDBACK_RETENTION",
@@ -330,7 +369,7 @@ def markdown_table() -> str:
 
 def _shown(default: Any) -> str:
     """Return a default as somebody would write it into the environment."""
-    if default in ("", ()):
+    if default in ("", (), None):
         return "unset"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

@@ -14,8 +14,9 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from observability.events import NOTHING, in_message, told_by
-from observability.signals import REQUEST_FAILED, SERVER_LINE, Event
+from observability.events import NOTHING, in_message, tell, told_by
+from observability.outlet import Outlet, outlet_of
+from observability.signals import LINES_LOST, REQUEST_FAILED, SERVER_LINE, Event
 
 _COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31;1"}
 HELD_LINES: Final = 500
@@ -47,13 +48,9 @@ def configure_logs(
         ids: trace_id and span_id of the span that is current where it is called, where there is one.
         readable: for a person instead of a machine; if not said, where `stream` is a terminal.
     """
-    handler: logging.Handler
-    if stream.isatty() if readable is None else readable:
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(Readable())
-    else:
-        handler = HeldLines(stream)
-        handler.setFormatter(JsonLines(resource, ids))
+    for_a_person = stream.isatty() if readable is None else readable
+    handler = HeldLines(outlet_of(stream), 1 if for_a_person else HELD_LINES)
+    handler.setFormatter(Readable() if for_a_person else JsonLines(resource, ids))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -65,17 +62,20 @@ def configure_logs(
 
 
 def flush_logs() -> None:
-    """Write what is held. Somebody has to do it now and then."""
+    """Write what is held, and say what was lost. Somebody has to do it now and then."""
     for handler in logging.getLogger().handlers:
         handler.flush()
+        if isinstance(handler, HeldLines) and (lost := handler.take_lost()):
+            tell(LINES_LOST, {"lost": lost})
 
 
 class HeldLines(logging.Handler):
     """Writes lines in bundles: at once what is a warning or worse, and all that came before it."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: Outlet | IO[str], most: int = HELD_LINES) -> None:
         super().__init__()
         self._stream = stream
+        self._most = most
         self._lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -84,7 +84,7 @@ class HeldLines(logging.Handler):
             self._lines.append(self.format(record) + "\n")
         except Exception:  # noqa: BLE001 - logging's own rule: a line that cannot be written stops nobody
             self.handleError(record)
-        if record.levelno >= logging.WARNING or len(self._lines) >= HELD_LINES:
+        if record.levelno >= logging.WARNING or len(self._lines) >= self._most:
             self.flush()
 
     def flush(self) -> None:
@@ -95,6 +95,17 @@ class HeldLines(logging.Handler):
                 with suppress(OSError, ValueError):  # the reader has gone, the disk is full: no reason to stop serving
                     self._stream.write("".join(lines))
                     self._stream.flush()
+
+    def take_lost(self) -> int:
+        """Return how many lines were lost since this was asked last."""
+        return self._stream.take_lost() if isinstance(self._stream, Outlet) else 0
+
+    def close(self) -> None:
+        """Write what is held, and wait a little until it has got out."""
+        self.flush()
+        if isinstance(self._stream, Outlet):
+            self._stream.close()
+        super().close()
 
 
 class JsonLines(logging.Formatter):

@@ -263,6 +263,22 @@ EVENT_LOOP_LAG: Final = Metric(
     "How late the event loop woke from its last short sleep.",
 )
 
+CONNECTIONS: Final = Metric(
+    "calsvc.connections",
+    "calsvc_connections",
+    "gauge",
+    "{connection}",
+    "Connections that are open.",
+)
+CONNECTIONS_CLOSED: Final = Metric(
+    "calsvc.connections_closed",
+    "calsvc_connections_closed_total",
+    "counter",
+    "{connection}",
+    "Connections by why they were closed; docs/security.md explains each reason.",
+    ("reason",),
+)
+
 SIM_PLANNED: Final = Metric(
     "streamsim.planned",
     "streamsim_planned_total",
@@ -375,6 +391,7 @@ METRICS: Final = (
     *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED, STORE_IS_DEGRADED),
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
     *(SHADOW, MODEL_CHECKS, MODEL_INFO, TRAINING_RMSLE, SPANS_DROPPED, EVENT_LOOP_LAG),
+    *(CONNECTIONS, CONNECTIONS_CLOSED),
     *(SIM_PLANNED, SIM_REQUESTS, SIM_IN_FLIGHT, SIM_REQUEST_DURATION, SIM_SCHEDULE_LAG, SIM_TARGET_RATE),
     *(SIM_OWED, SIM_DUE, SIM_DELIVERED, SIM_GIVEN_UP, SIM_RETRIES, SIM_RUN_INFO),
 )
@@ -544,6 +561,14 @@ REQUESTS_REFUSED: Final = Event(
     "More requests waited than may. They have no lines of their own.",
     ("refused", "seconds"),
 )
+CONNECTIONS_CUT: Final = Event(
+    "calsvc.connections.cut",
+    "warning",
+    "calsvc",
+    "{connections} connections closed in the last {seconds} s: {reasons}",
+    "Clients that were too slow, did not read, or sent what is no request; or there was no room. Every 10 s at most.",
+    ("connections", "seconds", "reasons"),
+)
 PAGE_FAILED: Final = Event(
     "calsvc.page.failed",
     "error",
@@ -557,7 +582,7 @@ SERVICE_READY: Final = Event(
     "calsvc",
     "calsvc {version} answers on {url} with {model_version} ({engine})",
     "The start is over.",
-    ("version", "url", "model_version", "engine"),
+    ("version", "url", "model_version", "engine", "?admin_url"),
 )
 SERVICE_DRAINING: Final = Event(
     "calsvc.service.draining",
@@ -625,6 +650,14 @@ SPANS_LOST: Final = Event(
     "Once an outage of the collector.",
     ("url", "cause"),
 )
+LINES_LOST: Final = Event(
+    "telemetry.lines.lost",
+    "warning",
+    "observability",
+    "{lost} log lines were lost: nobody read them, or they could not be written",
+    "Told when lines get out again: nobody waits for who reads them.",
+    ("lost",),
+)
 PROFILES_MISSING: Final = Event(
     "telemetry.profiles.missing",
     "warning",
@@ -671,7 +704,8 @@ EVENTS: Final = (
     *(MODEL_INSTALLED, MODEL_KEPT, MODEL_RESTORED, MODEL_NOT_REMEMBERED, MODEL_CHECK_FAILED, CHALLENGER_SILENT),
     *(STORE_RESTORED, STORE_DAMAGED, STORE_DEGRADED, STORE_BACK, STORE_LOST),
     *(RUN_STARTED, RUN_ENDED, RUN_FAILED, SERVICE_UNREACHABLE, SERVICE_REACHABLE),
-    *(PAGE_FAILED, SPANS_LOST, PROFILES_MISSING, PROFILES_LOST, PROFILES_BACK, SERVER_LINE, LIBRARY_LINE),
+    *(CONNECTIONS_CUT, PAGE_FAILED, LINES_LOST, SPANS_LOST),
+    *(PROFILES_MISSING, PROFILES_LOST, PROFILES_BACK, SERVER_LINE, LIBRARY_LINE),
 )
 
 RESOURCE: Final = (

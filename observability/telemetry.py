@@ -1,7 +1,8 @@
 """The ways out of the process: metrics for Prometheus to fetch, spans to a collector where one is named."""
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Meter
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from observability.otlp import SpanQueue
 
 SCOPE = "calsvc"
+_VERSIONED: Final = re.compile(
+    r"\s*[a-z]+/[a-z-]+\s*;\s*version\s*=\s*\d{1,2}\.\d{1,2}\.\d{1,2}(\s*;\s*[a-z]+=[a-z0-9.-]{1,20})*\s*",
+    re.ASCII,
+)
+"""One media range, with the version that it wants first."""
 
 
 class Exposition(NamedTuple):
@@ -47,7 +53,7 @@ class Telemetry:
 
     def exposition(self, accept: str) -> Exposition:
         """Render all metrics: OpenMetrics for those who ask for it, else the plain text format."""
-        encode, media_type = choose_encoder(accept)
+        encode, media_type = choose_encoder(readable(accept))
         return Exposition(encode(self.registry), media_type)
 
     def dropped_spans(self) -> Mapping[str, int]:
@@ -59,6 +65,14 @@ class Telemetry:
         if self._processor is not None:
             self._processor.shutdown()
         self._meter_provider.shutdown()
+
+
+def readable(accept: str) -> str:
+    """Return the media ranges of an Accept header that name no version, or one that is one.
+
+    The library takes any text for a version, reads numbers in it, and repeats it in the answer.
+    """
+    return ",".join(each for each in accept.split(",") if "version" not in each or _VERSIONED.fullmatch(each))
 
 
 def _span_queue(collector: Collector) -> "SpanQueue":

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -22,9 +22,10 @@ PATIENCE = 60.0
 class ServiceProcess:
     """A running `python -m calsvc`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
         self.process = process
-        self.url = url
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
         self.log = log
 
     def call(self, path: str, body: Any = None) -> tuple[int, dict[str, str], bytes]:
@@ -71,7 +72,12 @@ def free_port() -> int:
 
 @contextmanager
 def service_process(
-    folder: Path, environ: Mapping[str, str], *, ready: bool = True, folder_of_process: Path = ROOT
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    ready: bool = True,
+    folder_of_process: Path = ROOT,
+    command: Sequence[str] = ("-m", "calsvc"),
 ) -> Iterator[ServiceProcess]:
     """Run the service in the checkout with `environ` on top of ours, logging to `folder`; stop it at the end."""
     port = free_port()
@@ -83,10 +89,10 @@ def service_process(
     }
     with (folder / f"service-{port}.log").open("w+b") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "calsvc"], env=os.environ | settings, cwd=folder_of_process, stdout=log, stderr=log
+            [sys.executable, *command], env=os.environ | settings, cwd=folder_of_process, stdout=log, stderr=log
         )
         try:
-            service = ServiceProcess(process, f"http://127.0.0.1:{port}", log)
+            service = ServiceProcess(process, port, log)
             if ready:
                 service.wait_until("/readyz", 200)
             yield service

@@ -9,10 +9,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from calsvc.app import PROBLEMS, create_app
+from calsvc.app import create_app
 from calsvc.errors import CalsvcError
 from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
+from calsvc.problems import PROBLEMS
 from calsvc.service import create_service
 from calsvc.settings import IN_MEMORY, Settings
 from observability.telemetry import Telemetry
@@ -314,7 +315,9 @@ def test_openapi_describes_every_route_and_every_error_of_predict(service: Servi
 
 def test_every_error_of_a_request_has_an_answer():
     """No domain error of the request path falls through to 500 by accident."""
-    assert {kind.status for kind in PROBLEMS.values()} == {400, 404, 409, 413, 415, 422, 500, 503}
+    assert {kind.status for kind in PROBLEMS.values()} == {
+        *(400, 401, 404, 408, 409, 413, 414, 415, 422, 431, 500, 503)
+    }
     assert len({kind.slug for kind in PROBLEMS.values()}) == len(PROBLEMS)
 
 

@@ -14,15 +14,15 @@ import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
-from calsvc import protocol
 from calsvc.admission import Admission, Doorman, is_whole
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
-from calsvc.protocol import Held, Outbox
+from calsvc.outbox import Held, Outbox
 from calsvc.server import uvicorn_config
 from calsvc.service import Service, create_service
 from calsvc.settings import IN_MEMORY, Settings
+from calsvc.stay import UNREAD
 from observability.histogram import Distribution
 from observability.logs import JsonLines
 from observability.sampling import Collector
@@ -78,11 +78,17 @@ class Wire:
 class Running:
     """A service on a real port, whose model answers when the gate opens."""
 
-    def __init__(self, port: int, service: Service, gate: Gate) -> None:
+    def __init__(self, port: int, service: Service, gate: Gate, clock: Clock) -> None:
         self.port = port
         self.service = service
         self.gate = gate
+        self.clock = clock
         self.wires: list[Wire] = []
+
+    @property
+    def open(self) -> list[Any]:
+        """The service's ends of all connections."""
+        return list(self.service.connections._open)  # noqa: SLF001 - their states are nobody else's business
 
     async def connect(self) -> Wire:
         """Open a connection."""
@@ -95,6 +101,17 @@ class Running:
         for _ in range(requests):
             (await self.connect()).send(post())
         await until(lambda: self.gate.waiting == requests)
+
+    def later(self, seconds: float) -> bool:
+        """Let time pass by the service's clock."""
+        self.clock.now += seconds
+        return True
+
+    async def closed(self, reason: str) -> int:
+        """How many connections were closed for a reason, by a scrape."""
+        text = (await self.get("/metrics"))[2].decode()
+        (line,) = [line for line in text.splitlines() if f'connections_closed_total{{reason="{reason}"}}' in line]
+        return int(float(line.split()[1]))
 
     async def get(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """GET on a connection of its own."""
@@ -118,13 +135,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(bundle: Path, limit: int) -> AsyncIterator[Running]:
+async def running(bundle: Path, limit: int, **settings: Any) -> AsyncIterator[Running]:
     """Serve with room for `limit` requests, and spans that nobody takes."""
     lifecycle = Lifecycle()
     telemetry = Telemetry({"service.name": "test"}, Collector("http://127.0.0.1:9/v1/traces", {}, timeout=0.1))
-    service = create_service(
-        Settings(model=bundle, store=IN_MEMORY, max_in_flight=limit), telemetry, lifecycle, Clock()
-    )
+    clock = Clock()
+    described = Settings(model=bundle, store=IN_MEMORY, max_in_flight=limit, **settings)
+    service = create_service(described, telemetry, lifecycle, clock)
     server = uvicorn.Server(uvicorn_config(create_app(service, open_model_source(service))))
     listener = socket.create_server(("127.0.0.1", 0))
     gate = Gate()
@@ -134,7 +151,7 @@ async def running(bundle: Path, limit: int) -> AsyncIterator[Running]:
             await lifecycle.wait_ready()
         model = service.serving_model()
         model._scorer = gate  # noqa: SLF001 - the bundle is real, only its answers can be held back
-        running = Running(listener.getsockname()[1], service, gate)
+        running = Running(listener.getsockname()[1], service, gate, clock)
         try:
             yield running
         finally:
@@ -145,11 +162,11 @@ async def running(bundle: Path, limit: int) -> AsyncIterator[Running]:
     telemetry.shutdown()
 
 
-def scenario(bundle: Path, limit: int, play: Callable[[Running], Awaitable[None]]) -> None:
+def scenario(bundle: Path, limit: int, play: Callable[[Running], Awaitable[None]], **settings: Any) -> None:
     """Play against a service with room for `limit` requests."""
 
     async def run() -> None:
-        async with running(bundle, limit) as service:
+        async with running(bundle, limit, **settings) as service:
             await play(service)
 
     anyio.run(run)
@@ -397,15 +414,14 @@ def test_what_is_written_in_one_round_leaves_in_one_piece():
     asyncio.run(play())
 
 
-def test_a_client_that_does_not_read_is_dropped(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_client_that_does_not_read_is_dropped(bundle: Path):
     """Its connection is reset, nothing is held for it any longer, and its request counts as gone."""
-    monkeypatch.setattr(protocol, "UNREAD", 0.2)
 
     async def play(service: Running) -> None:
         with socket.create_connection(("127.0.0.1", service.port)) as deaf:
             deaf.setblocking(False)
             ask = b"GET /openapi.json HTTP/1.1\r\nHost: calsvc\r\n\r\n" * 1000  # more than the kernel keeps
-            await until(lambda: reset(deaf, ask))
+            await until(lambda: service.later(UNREAD) and reset(deaf, ask))
         await until(lambda: service.service.admission.in_flight == 0)
 
     scenario(bundle, 8, play)

@@ -50,7 +50,7 @@ sexes = st.sampled_from(["male", "female", "m", "f"]).flatmap(
 @given(sexes | st.text(max_size=7) | st.text("maleFEMALE\n", max_size=7))
 def test_the_documented_pattern_is_the_rule(text: str):
     """A text is accepted exactly if it matches what /openapi.json shows (where `$` is the very end)."""
-    properties = document()["components"]["schemas"]["Workout"]["properties"]
+    properties = document(frozenset({"/predict"}), guarded=False)["components"]["schemas"]["Workout"]["properties"]
     for name in ("Sex", "Gender"):
         body = workout(**{"Sex": None, name: text})
         if re.fullmatch(properties[name]["pattern"].removesuffix("$"), text):

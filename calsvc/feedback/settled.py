@@ -49,7 +49,8 @@ class SettledTruths:
             self._close()
         if not self._open:
             self._begun = now
-        self._open[key_of(record_id)] = true_kcal
+        # A number is its own key, which is not worth a call.
+        self._open[record_id if record_id.__class__ is int else key_of(record_id)] = true_kcal
         if self._count + len(self._open) > self._most and self._closed:
             self._forget_oldest()
 

@@ -36,19 +36,14 @@ FILES: Final = {
 """By path: what is served, and nothing else is."""
 EVENTS: Final = "/events"
 MAX_PAGES: Final = 200
-"""Streams at once: each holds a connection, of which a process has some thousand."""
+"""Streams at once, and no more than half of all connections: each holds one for as long as somebody watches."""
 RETRY: Final = b"retry: 2000\n\n"
 """Milliseconds after which a browser comes back when a stream has ended."""
 CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 )
-HEADERS: Final = {
-    "Content-Security-Policy": CONTENT_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+HEADERS: Final = {"Content-Security-Policy": CONTENT_POLICY}
 
 
 class File(NamedTuple):
@@ -66,6 +61,7 @@ class Page:
         self.admission = service.admission
         self.files = {path: _load(STATIC / name) for path, name in FILES.items()}
         self.open = 0
+        self.most = min(MAX_PAGES, service.connections.limit // 2)
 
 
 class PageState(TypedDict):
@@ -87,8 +83,8 @@ async def events(request: Request[PageState]) -> Response:
     page = request.state["page"]
     if page.sampler.feed.closed:
         raise NotReady("the service is about to go")
-    if page.open >= MAX_PAGES:
-        raise Overloaded(f"{MAX_PAGES} pages are open already")
+    if page.open >= page.most:
+        raise Overloaded(f"{page.most} pages are open already")
     return Stream(page)
 
 

@@ -4,6 +4,8 @@ Metrics, spans and log events are those of observability/signals.py, with their 
 """
 
 import json
+import logging
+import os
 import re
 import shutil
 import signal
@@ -15,22 +17,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import anyio
 import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families as parse
+from starlette.types import ASGIApp
 
 from calsvc.errors import RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.registry.watch import ModelWatch, WatchSettings
+from calsvc.server import uvicorn_config
 from calsvc.serving import ServingModel
 from calsvc.settings import RegisteredModel
 from calsvc.training.publish import publish
 from observability import profiles, signals
-from observability.logs import IN_LINES
+from observability.logs import IN_LINES, HeldLines, flush_logs
+from observability.outlet import Outlet
 from observability.testing import OF_ANY_LINE, Listener, complaints, listening
 from tests.conftest import Workshop, run_module
 from tests.live.burst import send_burst
@@ -105,6 +110,8 @@ def seen(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Seen:
         make_mistakes(workshop.bundle)
         anyio.run(check_in_vain, folder)
         lose_profiles(listener)
+        anyio.run(die_at_the_start, listener)
+        lose_lines()
     everything.told += [(each.event.name, set(each.attributes)) for each in listener.told]
     assert listener.complaints() == []
     return everything
@@ -139,6 +146,7 @@ def first_life(workshop: Workshop, folder: Path, around: tuple[StandIn, LocalCol
     spans = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url.removesuffix("/v1/traces"), "OTEL_BSP_SCHEDULE_DELAY": "100"}
     own = {"CALSVC_FEEDBACK_DELAY": "0.5", "CALSVC_MAX_IN_FLIGHT": "4", "OTEL_TRACES_SAMPLER": "always_on"}
     with service_process(folder, environ_of(registry, **spans, **own), folder_of_process=folder) as service:
+        send_no_http(service)
         wait_for(service, signals.MODEL_NOT_REMEMBERED)  # it is ready before it keeps its books
         unwritable.rmdir()
         move(service, registry, champion="2", challenger="1")
@@ -148,8 +156,7 @@ def first_life(workshop: Workshop, folder: Path, around: tuple[StandIn, LocalCol
         registry.down = True
         service.process.send_signal(signal.SIGHUP)
         wait_for(service, signals.MODEL_KEPT)
-        send_no_http(service)
-        wait_for(service, signals.SERVER_LINE)
+        wait_for(service, signals.CONNECTIONS_CUT)
         everything.scrape(service.call("/metrics")[2].decode())
         wait_for(service, signals.PROFILES_LOST)
         collector.answers = [400] * 1000
@@ -294,6 +301,33 @@ def lose_profiles(listener: Listener) -> None:
         watch.end()
 
 
+async def die_at_the_start(listener: Listener) -> None:
+    """An application that dies under the HTTP server."""
+    config = uvicorn_config(cast("ASGIApp", None))
+    config.load()
+    server = logging.getLogger("uvicorn")
+    server.addHandler(listener)
+    try:
+        await config.lifespan_class(config).startup()
+    finally:
+        server.removeHandler(listener)
+
+
+def lose_lines() -> None:
+    """A log whose reader has gone."""
+    root, (read, write) = logging.getLogger(), os.pipe()
+    with os.fdopen(write, "w") as stream:
+        handler = HeldLines(Outlet(stream))
+    os.close(read)
+    root.addHandler(handler)
+    try:
+        handler.handle(logging.makeLogRecord({"msg": "nobody reads this", "levelno": logging.INFO}))
+        handler.close()
+        flush_logs()
+    finally:
+        root.removeHandler(handler)
+
+
 async def check_in_vain(folder: Path) -> None:
     """A registry's client that makes a mistake."""
 
@@ -402,6 +436,8 @@ def test_every_declared_event_is_told(seen: Seen):
     assert {event.name for event in signals.EVENTS} - told <= {
         signals.CHALLENGER_SILENT.name,
         signals.REQUEST_FAILED.name,
+        signals.SERVER_LINE.name,
+        signals.LINES_LOST.name,
         signals.PAGE_FAILED.name,
         signals.MODEL_CHECK_FAILED.name,
         signals.PROFILES_BACK.name,

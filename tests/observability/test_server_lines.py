@@ -23,7 +23,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from calsvc.admission import Admission, Doorman
-from calsvc.protocol import Outbox
+from calsvc.connections import Connections
+from calsvc.outbox import Outbox
 from calsvc.server import uvicorn_config
 from observability.asgi import Observed, Recorder, Watched
 from observability.instruments import create_histogram
@@ -50,7 +51,8 @@ async def ids(_: Request) -> JSONResponse:
 @asynccontextmanager
 async def state(_: Starlette) -> AsyncIterator[dict[str, Any]]:
     """What the service's protocol needs of its application."""
-    yield {"doorman": Doorman(Admission(100), b"", {}), "outbox": Outbox()}
+    connections = Connections(100, time.monotonic)
+    yield {"doorman": Doorman(Admission(100), b"", {}), "connections": connections, "outbox": Outbox(), "ports": {}}
 
 
 def asked(requests: bytes) -> tuple[bytes, InMemorySpanExporter]:

@@ -192,7 +192,7 @@ def serving(environ: Mapping[str, Any], folder: Path) -> Iterator[ServiceProcess
     with (folder / "again.log").open("w+b") as log:
         process = subprocess.Popen(command, env=os.environ | environ, cwd=ROOT, stdout=log, stderr=log)
         try:
-            yield ServiceProcess(process, f"http://127.0.0.1:{environ['CALSVC_PORT']}", log)
+            yield ServiceProcess(process, int(environ["CALSVC_PORT"]), log)
         finally:
             process.kill()
             process.wait()

@@ -14,7 +14,7 @@
 local replicas, missing, waiting = KEYS[1], KEYS[2], KEYS[3]
 local me, retention = ARGV[1], tonumber(ARGV[2])
 local slice = math.ceil(retention / 256)
-local fresh = 3000
+local fresh = 1500
 local NONCE, MADE, ANSWER, SHADOW, TRUTH, CLAIM = 1, 2, 3, 4, 5, 6
 
 local clock = redis.call('TIME')

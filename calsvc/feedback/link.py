@@ -97,8 +97,12 @@ class Link:
         except (RedisError, OSError) as error:
             raise _down(error) from None
 
+    async def disconnect(self) -> None:
+        """Close what connections there are; the next call makes new ones."""
+        await self._client.connection_pool.disconnect()
+
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections for good."""
         await self._client.aclose()
 
 

@@ -33,8 +33,8 @@ from calsvc.feedback.store import LateJoin
 from observability.events import tell
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_LOST
 
-HEARTBEAT: Final = 1.0
-"""Seconds between two signs of life; without one for 3 s a replica counts as out of touch (calls.lua)."""
+HEARTBEAT: Final = 0.5
+"""Seconds between two signs of life; without one for 1.5 s a replica counts as out of touch (calls.lua)."""
 DOUBT: Final = 10.0
 """Seconds back from its loss of which a server may have forgotten what it had confirmed: not yet synced, or copied."""
 JUMP: Final = 2.0
@@ -190,7 +190,8 @@ class SharedStore:
             await self._give([fact for _, fact in self._known])
 
     async def _come_back(self) -> None:
-        """Tell the server all that it may not know, and be there again."""
+        """Tell the server all that it may not know, and be there again. Its name may mean another machine by now."""
+        await self._link.disconnect()
         presence = await self._hear(announce=False)
         await self._give([fact for at, fact in self._known if at >= self._lost_at - DOUBT or not presence.known])
         await self._give_held()

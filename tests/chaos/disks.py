@@ -109,5 +109,6 @@ def generators_journal_cut_off(scene: Scene) -> Counts:
         load.end()
         cut_off(scene.folder / "load" / "owed.db")
         load.resume()
-        scene.remark(f"the second run ended with {load.wait()}: {load.last_words()}")
+        load.wait()
+        scene.remark(load.said_of("damaged"))
     return load.counts()

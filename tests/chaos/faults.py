@@ -36,7 +36,11 @@ FAULTS: Final = {
         "the one service restarted in order", processes.service_restarted, Promise("nothing is forgotten", failed=0)
     ),
     "replica-killed": Fault("one of three replicas killed, back after 5 s", processes.replica_killed, NONE_LOST),
-    "replicas-killed": Fault("all three killed at once, started again", processes.all_replicas_killed, NONE_LOST),
+    "replicas-killed": Fault(
+        "all three killed at once, started again",
+        processes.all_replicas_killed,
+        Promise("no truth is lost; what the simulator cannot hold until somebody is there again fails"),
+    ),
     "rolling-restart": Fault("all three restarted in order, in turn", processes.rolling_restart, NONE_LOST),
     "proxy-killed": Fault("the proxy killed, back after 1 s", processes.proxy_killed, NONE_LOST),
     "simulator-killed": Fault(
@@ -53,6 +57,9 @@ FAULTS: Final = {
     "store-killed": Fault("the shared store killed, back after 5 s", stores.killed, NONE_LOST),
     "store-empty": Fault("the same without a file: it comes back empty", stores.killed_and_empty, NONE_LOST),
     "store-flushed": Fault("the shared store emptied under way", stores.flushed, NONE_LOST),
+    "store-cut-off": Fault(
+        "one of three replicas cut off from the shared store for 8 s, the others not", stores.one_cut_off, NONE_LOST
+    ),
     "store-full": Fault("the shared store has no memory for more for 5 s", stores.full, NONE_LOST),
     # --- disks
     "disk-full": Fault(

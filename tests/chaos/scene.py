@@ -126,8 +126,13 @@ class Load:
 
     def last_words(self) -> str:
         """The last line that it has printed, without the folder."""
+        return self.said_of("")
+
+    def said_of(self, word: str) -> str:
+        """The last line that it has printed with a word in it, without the folder."""
         printed = (self._scene.folder / "load.log").read_text(errors="replace").strip()
-        return printed.rpartition("\n")[2].replace(f"{self._scene.folder}/", "")
+        found = [line for line in printed.splitlines() if word in line]
+        return found[-1].replace(f"{self._scene.folder}/", "") if found else f"nothing of {word}"
 
     def after(self, acknowledged: int) -> None:
         """Wait until so many predictions were acknowledged."""

@@ -1,14 +1,18 @@
 """The shared store is lost, and comes back with what it had, or without."""
 
 import signal
+import socket
+import sys
 import time
 from collections.abc import Callable
 
 from tests.chaos.outcome import Counts
 from tests.chaos.processes import PATIENT, STILL
 from tests.chaos.scene import RATE, Scene, degraded, is_well, wait_for
-from tests.live.fleet import Fleet
-from tests.live.redis_server import FORGETFUL
+from tests.live.fleet import Fleet, running
+from tests.live.program import Program
+from tests.live.redis_server import FORGETFUL, RedisServer
+from tests.service_process import free_port
 
 AWAY = 5.0
 """Seconds that a store is away, where it does not stand still."""
@@ -60,6 +64,39 @@ def flushed(scene: Scene) -> Counts:
         time.sleep(AWAY)
 
     return _with_outage(scene, outage)
+
+
+def one_cut_off(scene: Scene) -> Counts:
+    """Let the way of one replica to the store stand still."""
+    with scene.fleet() as fleet, running(Wire(scene, fleet.redis)) as wire:
+        replica = fleet.replicas[0]
+        replica.stop()
+        replica.environ["CALSVC_STORE"] = wire.url
+        replica.start()
+        with scene.load(fleet.url, fleet.replicas, 18, *PATIENT) as load:
+            load.after(3 * RATE)
+            wire.signal(signal.SIGSTOP)
+            wait_for(lambda: degraded(replica))
+            time.sleep(8)
+            wire.signal(signal.SIGCONT)
+            took = wait_for(lambda: all(map(is_well, fleet.replicas)))
+            scene.remark(f"in touch again {took:.1f} s after its way was free")
+    return load.counts()
+
+
+class Wire(Program):
+    """A relay to the server."""
+
+    def __init__(self, scene: Scene, server: RedisServer) -> None:
+        port = free_port()
+        self.url = f"redis://127.0.0.1:{port}/0"
+        command = [sys.executable, "-m", "tests.feedback.wire", str(port), server.url]
+        super().__init__(command, self._is_there, scene.folder / "wire.log")
+        self._port = port
+
+    def _is_there(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
 
 def full(scene: Scene) -> Counts:

@@ -1,6 +1,10 @@
-"""A wire to a server that can be cut: what goes one way, what comes back, or both."""
+"""A wire to a server that can be cut: what goes one way, what comes back, or both.
+
+`python -m tests.feedback.wire PORT URL` is one in a process of its own, to be stopped and killed.
+"""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
@@ -54,3 +58,13 @@ async def wire(to: str) -> AsyncIterator[Wire]:
             yield laid
         finally:
             laid.cut()
+
+
+async def main(port: int, to: str) -> None:
+    """Be a wire until killed."""
+    async with await asyncio.start_server(Wire(to).relay, "127.0.0.1", port) as server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))

@@ -4,13 +4,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tests.live.program import Program
 from tests.live.redis_server import RedisServer, running_server
 from tests.needed import needed
 from tests.service_process import ROOT, free_port
 
+P = TypeVar("P", bound=Program)
 PROXY = ROOT / "deploy" / "proxy" / "haproxy.cfg"
 
 
@@ -36,7 +37,7 @@ class Fleet(NamedTuple):
 
 
 @contextmanager
-def running(program: Program) -> Iterator[Program]:
+def running(program: P) -> Iterator[P]:
     """Start a program, and end it whatever has become of it."""
     try:
         program.start()

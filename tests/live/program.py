@@ -47,13 +47,14 @@ class Program:
         self._command = command
         self._health = health
         self._log = log
-        self._environ = os.environ | dict(environ)
+        self.environ = os.environ | dict(environ)
+        """Of its next life."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command, env=self.environ, stdout=log, stderr=log)
         self.wait_for(f"an answer of {self._command[0]}", self._is_ready)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:

@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from calsvc.descriptors import raise_limit, room_for_connections
 from calsvc.errors import CalsvcError, HandoutError, SettingsError
-from calsvc.settings import RegisteredModel, Settings, available_cpus, thread_caps
+from calsvc.settings import Settings
+from calsvc.threads import available_cpus, thread_caps
+from calsvc.values import RegisteredModel
 
 
 def main() -> int:
@@ -22,7 +24,7 @@ def main() -> int:
         settings = Settings.from_env(os.environ)
         room = room_for_connections(settings.max_connections, raise_limit())
         settings = replace(settings, max_connections=room)
-        os.environ.update(thread_caps(settings, os.environ, available_cpus()))
+        os.environ.update(thread_caps(settings.cpu_fraction, os.environ, available_cpus()))
         _ensure_bundle(settings)
         with ExitStack() as stack:
             listeners = [stack.enter_context(each) for each in _listeners(settings)]

@@ -8,7 +8,7 @@ from calsvc.model.bundle import encode_manifest, sha256
 from calsvc.model.scorer import ONNX_THREADS
 from calsvc.service import Service
 from calsvc.serving import ServingModel
-from calsvc.settings import available_cpus, threads_in_force
+from calsvc.threads import available_cpus, threads_in_force
 from observability.provenance import git_sha, library_versions
 
 LIBRARIES: Final = ("msgspec", "numpy", "onnxruntime", "opentelemetry-sdk", "starlette", "uvicorn")

@@ -14,7 +14,7 @@ from calsvc.registry.opening import open_registry
 from calsvc.registry.watch import Candidate, ModelWatch, Outcome, Role, WatchSettings, open_beside
 from calsvc.service import Service
 from calsvc.serving import Origin, ServingModel
-from calsvc.settings import RegisteredModel
+from calsvc.values import RegisteredModel
 from observability.events import tell
 from observability.signals import MODEL_KEPT
 

@@ -1,15 +1,14 @@
 """The only reader of the environment. `python -m calsvc.settings` prints the table of docs/settings.md."""
 
-import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Any, Final, Self
 
+from calsvc import values
 from calsvc.bearer import EXPECTED, token, token_in
 from calsvc.errors import SettingsError
+from calsvc.values import Parser, RegisteredModel, StoreAddress
 from observability.sampling import (
     HEADERS_EXPECTED,
     PROFILES_EXPECTED,
@@ -20,105 +19,6 @@ from observability.sampling import (
     profiles_url,
     spans_url,
 )
-
-Parser = Callable[[str], Any]
-
-
-class _Rejected(ValueError):
-    """A parser's way to say that a text is not acceptable; `expected` is worded by the setting itself."""
-
-
-def _number(kind: type[int] | type[float], low: float, high: float) -> Parser:
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not low <= value <= high:  # also refuses nan, which compares as False
-            raise _Rejected
-        return value
-
-    return parse
-
-
-class StoreAddress(NamedTuple):
-    """Where predictions wait: in memory, in a SQLite file (`where` is its path), or in Redis or Valkey (its URL)."""
-
-    kind: Literal["memory", "sqlite", "redis"]
-    where: str = ""
-
-    def __str__(self) -> str:
-        """Return the address as it is set, without a password."""
-        return {"memory": "memory://", "sqlite": f"sqlite:///{self.where}"}.get(self.kind) or masked(self.where)
-
-    def __repr__(self) -> str:
-        """Return the same: a password must not be in what settings look like."""
-        return str(self)
-
-
-IN_MEMORY: Final = StoreAddress("memory")
-
-
-def _store(text: str) -> StoreAddress:
-    if text == str(IN_MEMORY):
-        return IN_MEMORY
-    if path := text.removeprefix("sqlite:///") if text.startswith("sqlite:///") else "":
-        return StoreAddress("sqlite", path)
-    url = urlsplit(text)
-    if url.scheme in {"redis", "rediss"} and url.hostname and url.port != 0 and re.fullmatch(r"(/\d*)?", url.path):
-        return StoreAddress("redis", text)
-    raise _Rejected
-
-
-def masked(url: str) -> str:
-    """Return an address without user and password."""
-    return re.sub(r"//[^/@]*@", "//***@", url)
-
-
-class RegisteredModel(NamedTuple):
-    """A model in the MLflow registry, by the alias that points at the version to serve."""
-
-    name: str
-    alias: str
-
-    def __str__(self) -> str:
-        """Return the URI, `models:/calories@champion` for example."""
-        return f"models:/{self.name}@{self.alias}"
-
-
-_REGISTERED: Final = re.compile(r"models:/(?P<name>[^/@:]+)@(?P<alias>[A-Za-z][\w-]*)")
-
-
-def _model(text: str) -> Path | RegisteredModel:
-    if not text.startswith("models:"):
-        return Path(text)
-    if match := _REGISTERED.fullmatch(text):
-        return RegisteredModel(**match.groupdict())
-    raise _Rejected
-
-
-def _tracking_uri(text: str) -> str:
-    if not re.fullmatch(r"(https?://[^\s/]+.*|sqlite:///.+)", text):
-        raise _Rejected
-    return text
-
-
-_SAMPLERS: Final = ("always_on", "always_off", "traceidratio")
-
-
-def _sampler(text: str) -> str:
-    if text.removeprefix("parentbased_") not in _SAMPLERS:
-        raise _Rejected
-    return text
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise _Rejected
-    return text.lower() == "true"
-
-
-def _host(text: str) -> str:
-    if not text or any(character.isspace() for character in text):
-        raise _Rejected
-    return text
 
 
 def _setting(key: str, default: Any, parse: Parser, expected: str, meaning: str) -> Any:
@@ -140,25 +40,25 @@ def _bearer(key: str, parse: Parser, expected: str, meaning: str, **more: bool) 
 
 
 DAY: Final = 86400.0
-THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-"""Read by XGBoost and ONNX Runtime, by NumPy's linear algebra, and by polars, each once, when it loads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What one process was told from outside. Times in seconds, paths as given (relative to the working directory)."""
 
-    host: str = _setting("CALSVC_HOST", "127.0.0.1", _host, "a host name or address", "address to listen on")
-    port: int = _setting("CALSVC_PORT", 8000, _number(int, 0, 65535), "an integer 0..65535 (0: any free port)", "port")
+    host: str = _setting("CALSVC_HOST", "127.0.0.1", values.host, "a host name or address", "address to listen on")
+    port: int = _setting(
+        "CALSVC_PORT", 8000, values.number(int, 0, 65535), "an integer 0..65535 (0: any free port)", "port"
+    )
     admin_port: int | None = _setting(
         "CALSVC_ADMIN_PORT",
         None,
-        _number(int, 0, 65535),
+        values.number(int, 0, 65535),
         "an integer 0..65535 (0: any free port)",
         "second port for /metrics, /info and the page, which then are not on the first; unset: all on one",
     )
     admin_host: str = _setting(
-        "CALSVC_ADMIN_HOST", "", _host, "a host name or address", "address of the second port; unset: CALSVC_HOST"
+        "CALSVC_ADMIN_HOST", "", values.host, "a host name or address", "address of the second port; unset: CALSVC_HOST"
     )
     token: str = _bearer("CALSVC_TOKEN", token, EXPECTED, "bearer token that the calls then ask for", secret=True)
     token_from_file: str = _bearer(
@@ -176,21 +76,21 @@ class Settings:
     model: Path | RegisteredModel = _setting(
         "CALSVC_MODEL",
         Path("data/bundle"),
-        _model,
+        values.model_address,
         "a bundle directory, or models:/NAME@ALIAS",
         "what is served",
     )
     model_poll: float = _setting(
         "CALSVC_MODEL_POLL",
         30.0,
-        _number(float, 0.1, DAY),
+        values.number(float, 0.1, DAY),
         "seconds, 0.1..86400",
         "how often the registry is asked whether an alias has moved",
     )
     tracking_uri: str = _setting(
         "MLFLOW_TRACKING_URI",
         "sqlite:///mlruns/mlflow.db",
-        _tracking_uri,
+        values.tracking_uri,
         "http://..., https://... or sqlite:///PATH",
         "where runs and model versions are kept",
     )
@@ -200,52 +100,64 @@ class Settings:
     store: StoreAddress = _setting(
         "CALSVC_STORE",
         StoreAddress("sqlite", "data/store/waiting.db"),
-        _store,
+        values.store_address,
         "memory://, sqlite:///PATH or redis://HOST:PORT/DB (rediss:// with TLS)",
         "where predictions wait for truth",
     )
     feedback_retention: float = _setting(
         "CALSVC_FEEDBACK_RETENTION",
         3600.0,
-        _number(float, 1, 30 * DAY),
+        values.number(float, 1, 30 * DAY),
         "seconds, 1..2592000",
         "how long a prediction can still be joined",
     )
     feedback_delay: float = _setting(
-        "CALSVC_FEEDBACK_DELAY", 300.0, _number(float, 0, DAY), "seconds, 0..86400", "age at which a label is due"
+        "CALSVC_FEEDBACK_DELAY", 300.0, values.number(float, 0, DAY), "seconds, 0..86400", "age at which a label is due"
     )
     quality_window: int = _setting(
-        "CALSVC_QUALITY_WINDOW", 300, _number(int, 1, 3600), "whole seconds, 1..3600", "length of the rolling window"
+        "CALSVC_QUALITY_WINDOW",
+        300,
+        values.number(int, 1, 3600),
+        "whole seconds, 1..3600",
+        "length of the rolling window",
     )
     cpu_fraction: float = _setting(
-        "CALSVC_CPU_FRACTION", 0.5, _number(float, 0.01, 1), "a number 0.01..1", "share of the CPU threads to use"
+        "CALSVC_CPU_FRACTION", 0.5, values.number(float, 0.01, 1), "a number 0.01..1", "share of the CPU threads to use"
     )
     max_in_flight: int = _setting(
-        "CALSVC_MAX_IN_FLIGHT", 256, _number(int, 1, 100_000), "an integer 1..100000", "requests at once before 503"
+        "CALSVC_MAX_IN_FLIGHT",
+        256,
+        values.number(int, 1, 100_000),
+        "an integer 1..100000",
+        "requests at once before 503",
     )
     max_connections: int = _setting(
         "CALSVC_MAX_CONNECTIONS",
         2048,
-        _number(int, 1, 100_000),
+        values.number(int, 1, 100_000),
         "an integer 1..100000",
         "connections open at once; fewer where the limit of open files leaves no room for them",
     )
     max_pending: int = _setting(
         "CALSVC_MAX_PENDING",
         1_000_000,
-        _number(int, 1, 100_000_000),
+        values.number(int, 1, 100_000_000),
         "an integer 1..100000000",
         "predictions remembered at once; the oldest goes first",
     )
     store_backlog: int = _setting(
         "CALSVC_STORE_BACKLOG",
         100_000,
-        _number(int, 1, 100_000_000),
+        values.number(int, 1, 100_000_000),
         "an integer 1..100000000",
         "predictions held while a shared store is out of reach, and as many facts to give back to one that forgot",
     )
     drain_delay: float = _setting(
-        "CALSVC_DRAIN_DELAY", 2.0, _number(float, 0, 600), "seconds, 0..600", "serving on after SIGTERM, not ready"
+        "CALSVC_DRAIN_DELAY",
+        2.0,
+        values.number(float, 0, 600),
+        "seconds, 0..600",
+        "serving on after SIGTERM, not ready",
     )
     otlp_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT", "", http_url, "http://... or https://...", "collector that takes OTLP over HTTP"
@@ -260,16 +172,20 @@ class Settings:
     otlp_headers: tuple[tuple[str, str], ...] = _secret(
         "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), otlp_headers, HEADERS_EXPECTED
     )
-    otel_disabled: bool = _setting("OTEL_SDK_DISABLED", False, _flag, "true or false", "true: no spans leave")
+    otel_disabled: bool = _setting("OTEL_SDK_DISABLED", False, values.flag, "true or false", "true: no spans leave")
     sampler: str = _setting(
         "OTEL_TRACES_SAMPLER",
         "parentbased_traceidratio",
-        _sampler,
+        values.sampler,
         "always_on, always_off or traceidratio, each also with parentbased_ before it",
         "which requests are traced and logged",
     )
     sampler_ratio: float = _setting(
-        "OTEL_TRACES_SAMPLER_ARG", 0.1, _number(float, 0, 1), "a number 0..1", "share of requests, for traceidratio"
+        "OTEL_TRACES_SAMPLER_ARG",
+        0.1,
+        values.number(float, 0, 1),
+        "a number 0..1",
+        "share of requests, for traceidratio",
     )
 
     @property
@@ -331,31 +247,8 @@ def _parsed(metadata: Mapping[str, Any], text: str) -> Any:
     try:
         return metadata["parse"](text)
     except (ValueError, OverflowError):
-        shown = "***" if "secret" in metadata else masked(text)
+        shown = "***" if "secret" in metadata else values.masked(text)
         raise SettingsError(metadata["key"], shown, metadata["expected"]) from None
-
-
-def cpu_threads(fraction: float, available: int) -> int:
-    """Whole threads out of `available`, rounded down, at least one."""
-    return max(1, int(fraction * available))
-
-
-def available_cpus() -> int:
-    """CPUs this process may run on (what `taskset` or a container's CPU set leaves of the machine)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def thread_caps(settings: Settings, environ: Mapping[str, str], available: int) -> dict[str, str]:
-    """Environment for the numeric libraries; what the user has set already stays as it is."""
-    threads = str(cpu_threads(settings.cpu_fraction, available))
-    return {name: environ.get(name) or threads for name in THREAD_VARIABLES}
-
-
-def threads_in_force() -> dict[str, str | None]:
-    """Return the thread caps that the numeric libraries of this process found when they loaded."""
-    return {name: os.environ.get(name) for name in THREAD_VARIABLES}
 
 
 def markdown_table() -> str:

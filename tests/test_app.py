@@ -15,7 +15,8 @@ from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
 from calsvc.problems import PROBLEMS
 from calsvc.service import create_service
-from calsvc.settings import IN_MEMORY, Settings
+from calsvc.settings import Settings
+from calsvc.values import IN_MEMORY
 from observability.telemetry import Telemetry
 from tests.clock import Clock
 from tests.test_schema import WORKOUT, workout

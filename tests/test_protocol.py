@@ -21,8 +21,9 @@ from calsvc.loading import open_model_source
 from calsvc.outbox import Held, Outbox
 from calsvc.server import uvicorn_config
 from calsvc.service import Service, create_service
-from calsvc.settings import IN_MEMORY, Settings
+from calsvc.settings import Settings
 from calsvc.stay import UNREAD
+from calsvc.values import IN_MEMORY
 from observability.histogram import Distribution
 from observability.logs import JsonLines
 from observability.sampling import Collector

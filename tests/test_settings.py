@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from calsvc.errors import SettingsError
-from calsvc.settings import IN_MEMORY, RegisteredModel, Settings, cpu_threads, thread_caps
+from calsvc.settings import Settings
+from calsvc.threads import cpu_threads, thread_caps
+from calsvc.values import IN_MEMORY, RegisteredModel
 
 
 def test_an_empty_environment_gives_the_documented_defaults():
@@ -182,7 +184,7 @@ def test_half_the_threads_at_least_one(fraction: float, cpus: int, threads: int)
 
 def test_thread_caps_leave_what_the_user_has_set():
     """A variable that is set already keeps its value."""
-    caps = thread_caps(Settings(), {"OMP_NUM_THREADS": "3"}, available=8)
+    caps = thread_caps(0.5, {"OMP_NUM_THREADS": "3"}, available=8)
     assert (caps["OMP_NUM_THREADS"], caps["MKL_NUM_THREADS"]) == ("3", "4")
 
 

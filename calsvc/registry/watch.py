@@ -17,7 +17,8 @@ from calsvc.model.bundle import Bundle
 from calsvc.model.scorer import Scorer, open_scorer
 from calsvc.registry.cache import BundleCache
 from calsvc.registry.client import Registry, Version
-from calsvc.settings import RegisteredModel, Settings
+from calsvc.settings import Settings
+from calsvc.values import RegisteredModel
 from observability.events import tell
 from observability.signals import MODEL_CHECK_FAILED, MODEL_KEPT, MODEL_NOT_REMEMBERED, MODEL_RESTORED
 

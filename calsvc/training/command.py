@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 
 from calsvc.errors import CalsvcError, SettingsError
-from calsvc.settings import Settings, available_cpus, thread_caps
+from calsvc.settings import Settings
+from calsvc.threads import available_cpus, thread_caps
 
 
 def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace, Settings], None]) -> int:
@@ -17,7 +18,7 @@ def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Name
     try:
         settings = Settings.from_env(os.environ)
         # The numeric libraries read these when they load: the action imports them, no module of a command does.
-        os.environ.update(thread_caps(settings, os.environ, available_cpus()))
+        os.environ.update(thread_caps(settings.cpu_fraction, os.environ, available_cpus()))
         action(arguments, settings)
     except CalsvcError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -27,7 +27,8 @@ from urllib.parse import urlsplit
 
 from calsvc.errors import CalsvcError, RegistryError
 from calsvc.registry.client import Version
-from calsvc.settings import RegisteredModel, Settings
+from calsvc.settings import Settings
+from calsvc.values import RegisteredModel
 
 QUIET: Final = {
     "DO_NOT_TRACK": "true",

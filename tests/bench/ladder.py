@@ -15,15 +15,13 @@ from calsvc.settings import Settings
 from tests.bench import part
 from tests.bench.asking import collects, counts
 from tests.bench.figures import shown, table
-from tests.bench.load import Plan, Void, Window
+from tests.bench.load import CONNECTIONS, Plan, Void, Window
 from tests.bench.measure import Figures, figures, in_turns, loaded_server, remarks
 from tests.bench.processes import Cores, Program, serving, two_cores
 from tests.bench.rungs import LADDER, RATIO, Rung, program
 from tests.bench.sink import Counts
-from tests.bench.workouts import FIRST_ID, rows, templates
+from tests.bench.workouts import rows, templates
 
-CONNECTIONS: Final = 16
-IDS_PER_RUN: Final = 10_000_000
 SPANS_TOLERATED: Final = 0.05
 """How far the share of requests that arrived as spans may be from the one asked for, relative to it, beside chance."""
 
@@ -84,15 +82,9 @@ def _windows(
         }
 
         def run(name: str, turn: int) -> Window:
-            plan = Plan(
-                port=servers[name].port,
-                pid=servers[name].pid,
-                templates=requests,
-                connections=CONNECTIONS,
-                warmup=options.warmup,
-                seconds=options.seconds,
-                first_id=FIRST_ID + turn * IDS_PER_RUN,
-            )
+            server = servers[name]
+            length = {"warmup": options.warmup, "seconds": options.seconds}
+            plan = Plan(port=server.port, pid=server.pid, templates=requests, turn=turn, **length)
             return loaded_server(servers[name], plan, cores.generator)
 
         return in_turns(servers, options.rounds, run, part.say)

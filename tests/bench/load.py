@@ -23,6 +23,8 @@ from tests.bench.workouts import FIRST_ID
 
 PATIENCE: Final = 10.0
 """Seconds that the first connections, and the last answers, may take."""
+CONNECTIONS: Final = 16
+IDS_PER_TURN: Final = 10_000_000
 LONGEST_HEAD: Final = 65536
 _OK: Final = re.compile(rb"HTTP/1\.[01] 200 ")
 _OK_OR_REFUSED: Final = re.compile(rb"HTTP/1\.[01] (200|503) ")
@@ -37,16 +39,22 @@ class Plan(Struct, kw_only=True):
     pid: int
     """whose CPU time is read at the edges of the window"""
     templates: list[tuple[bytes, bytes]]
-    connections: int = 16
+    connections: int = CONNECTIONS
     warmup: float = 0.5
     seconds: float = 2.0
-    first_id: int = FIRST_ID
+    turn: int = 0
+    """which run of several against one server: no two use the same ids"""
     different_ids: int = 0
     """how many ids are used in turn; 0: none twice"""
     refusable: bool = False
     """whether a 503 is an answer too; it is asked again at once"""
     limit: int = 0
     """requests after which the run ends, where its time has not come yet; 0: none"""
+
+    @property
+    def first_id(self) -> int:
+        """The first id of this run."""
+        return FIRST_ID + self.turn * IDS_PER_TURN
 
 
 class Window(Struct, kw_only=True):

@@ -20,8 +20,7 @@ from calsvc.feedback.store import JoinStore, LateJoin
 from calsvc.settings import Settings
 from tests.bench import part
 from tests.bench.figures import Spread, shown, spread, table
-from tests.bench.ladder import CONNECTIONS, IDS_PER_RUN
-from tests.bench.load import Plan, Void, Window
+from tests.bench.load import CONNECTIONS, Plan, Void, Window
 from tests.bench.measure import Figures, figures, in_turns, loaded_server, remarks
 from tests.bench.processes import Cores, cpu_seconds, on_core, serving, two_cores
 from tests.bench.rungs import UNSAMPLED, Rung, program
@@ -96,15 +95,9 @@ def _windows(
             servers[name] = stack.enter_context(serving(program(rung, 0, model), folder, cores.server))
 
         def run(name: str, turn: int) -> Window:
-            plan = Plan(
-                port=servers[name].port,
-                pid=servers[name].pid,
-                templates=requests,
-                connections=CONNECTIONS,
-                warmup=options.warmup,
-                seconds=options.seconds,
-                first_id=FIRST_ID + turn * IDS_PER_RUN,
-            )
+            server = servers[name]
+            length = {"warmup": options.warmup, "seconds": options.seconds}
+            plan = Plan(port=server.port, pid=server.pid, templates=requests, turn=turn, **length)
             before = cpu_seconds(redis.pid) or 0.0
             window = loaded_server(servers[name], plan, cores.generator)
             if name == "redis://":

@@ -12,7 +12,8 @@ from calsvc.errors import CalsvcError
 from calsvc.feedback.quality import CHAMPION, Series
 from calsvc.lifecycle import Lifecycle
 from calsvc.service import Service, create_service
-from calsvc.settings import IN_MEMORY, Settings
+from calsvc.settings import Settings
+from calsvc.values import IN_MEMORY
 from observability.telemetry import Telemetry
 from tests.bench import part
 from tests.bench.figures import Spread, rotated, shown, spread, table

@@ -11,7 +11,8 @@ from calsvc.feedback.opening import create_store
 from calsvc.feedback.quality import Series
 from calsvc.feedback.records import Remembered, Shadow, SpanRef
 from calsvc.feedback.store import JoinStore, LateJoin
-from calsvc.settings import Settings, StoreAddress
+from calsvc.settings import Settings
+from calsvc.values import StoreAddress
 
 RETENTION = 3600.0
 CHAMPION, CHALLENGER = Series("v1", "champion"), Series("v2", "challenger")

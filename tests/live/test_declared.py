@@ -31,8 +31,8 @@ from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.registry.watch import ModelWatch, WatchSettings
 from calsvc.server import uvicorn_config
 from calsvc.serving import ServingModel
-from calsvc.settings import RegisteredModel
 from calsvc.training.publish import publish
+from calsvc.values import RegisteredModel
 from observability import profiles, signals
 from observability.logs import IN_LINES, HeldLines, flush_logs
 from observability.outlet import Outlet

@@ -18,7 +18,8 @@ from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
 from calsvc.service import create_service
-from calsvc.settings import IN_MEMORY, Settings
+from calsvc.settings import Settings
+from calsvc.values import IN_MEMORY
 from observability import signals, tracing
 from observability.signals import SCORE
 from observability.telemetry import SCOPE, Telemetry

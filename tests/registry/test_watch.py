@@ -18,8 +18,9 @@ from calsvc.model.scorer import Scorer, open_scorer
 from calsvc.model.target import Target
 from calsvc.registry.watch import Candidate, ModelWatch, Opener, Outcome, Role, WatchSettings, open_beside
 from calsvc.schema import Workout
-from calsvc.settings import RegisteredModel, Settings
+from calsvc.settings import Settings
 from calsvc.training.publish import publish
+from calsvc.values import RegisteredModel
 from tests.clock import Clock
 from tests.making import Trained
 from tests.registry.test_cache import Shelf, spoiled, version_of

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from calsvc.errors import BundleError, HandoutError, RegistryError
 from calsvc.model.bundle import load_bundle, sha256
-from calsvc.settings import RegisteredModel, Settings
+from calsvc.settings import Settings
 from calsvc.training.pipeline import Order, Summary, train_bundle
 from calsvc.training.promotion import fetch
 from calsvc.training.store import Store, aliases, artifacts_at, embedded_folder, open_store, version_of
 from calsvc.training.tracking import read_params, usable_name
+from calsvc.values import RegisteredModel
 from tests.handouts import write_handout
 from tests.service_process import free_port
 

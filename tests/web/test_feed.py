@@ -12,7 +12,8 @@ from starlette.types import Message
 
 from calsvc.lifecycle import Lifecycle
 from calsvc.service import create_service
-from calsvc.settings import IN_MEMORY, Settings
+from calsvc.settings import Settings
+from calsvc.values import IN_MEMORY
 from calsvc.web.routes import MAX_PAGES, Page, Stream
 from calsvc.web.sampler import KEPT
 from calsvc.web.snapshot import CHARTED

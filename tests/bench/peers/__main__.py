@@ -14,11 +14,11 @@ from calsvc.errors import CalsvcError
 from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.settings import Settings
 from tests.bench import part
-from tests.bench.load import Void
+from tests.bench.load import CONNECTIONS, Void
 from tests.bench.machine import machine
 from tests.bench.peers.declared import PEERS, Peer, Site
 from tests.bench.peers.making import FAILURES, made, pins, reason
-from tests.bench.peers.measuring import CONNECTIONS, Order, measure
+from tests.bench.peers.measuring import Order, measure
 from tests.bench.peers.report import CALSVC, ECHO, Peers, lines, markdown, page
 from tests.bench.peers.wire import questions
 from tests.bench.processes import ROOT, two_cores

@@ -19,12 +19,9 @@ from tests.bench.peers.running import Tree, running
 from tests.bench.peers.wire import PLACE_OF_ID, Question, Template, number_at, template
 from tests.bench.processes import Cores, Program, Server, serving
 from tests.bench.rungs import SAMPLED, Rung, program
-from tests.bench.workouts import FIRST_ID
 
-CONNECTIONS: Final = 16
 CHECKED: Final = 256
 """Rows that a peer has to answer as calsvc does; their cost tells which of its processes does the work."""
-IDS_PER_RUN: Final = 10_000_000
 OURS: Final = (
     Rung(ECHO, ("tests.bench.echo",)),
     Rung(CALSVC, ("calsvc",), SAMPLED, traced=True),
@@ -130,9 +127,8 @@ def _window(order: Order, contestant: Contestant, turn: int) -> Window:
         port=contestant.server.port,
         pid=contestant.server.pid,
         templates=contestant.requests,
-        connections=CONNECTIONS,
         warmup=order.options.warmup,
         seconds=order.options.seconds,
-        first_id=FIRST_ID + turn * IDS_PER_RUN,
+        turn=turn,
     )
     return loaded(plan, order.cores.generator)

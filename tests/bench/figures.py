@@ -46,7 +46,8 @@ def shown(figures: Spread, form: str) -> str:
     return f"{figures.median:{form}} ({figures.low:{form}}..{figures.high:{form}})"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, all columns but the first aligned to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], texts: Sequence[str] = ()) -> str:
+    """Return a Markdown table, all columns but the first and the `texts` aligned to the right."""
+    left = {header[0], *texts}
+    lines = [header, ["---" if name in left else "---:" for name in header], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -44,7 +44,7 @@ def row(seen: Seen) -> str:
 def page(document: Document) -> str:
     """Return the whole page."""
     header = ["fault", "promise", "acknowledged", "failed", "silence", "lost", "twice", "kept", "also"]
-    lines = table(header, [])
+    lines = table(header, [], texts=("promise", "kept", "also"))
     rows = [row(each) for each in document.seen.values()]
     parts = [INTRODUCTION, described(document.machine), "\n".join([lines, *rows]), EXPLANATION]
     return "\n\n".join(parts) + "\n"

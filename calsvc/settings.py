@@ -152,6 +152,9 @@ class Settings:
         "an integer 1..100000000",
         "predictions held while a shared store is out of reach, and as many facts to give back to one that forgot",
     )
+    store_held: Path = _setting(
+        "CALSVC_STORE_HELD", Path("data/store/held"), Path, "a folder", "where what is held outlives its replica"
+    )
     drain_delay: float = _setting(
         "CALSVC_DRAIN_DELAY",
         2.0,

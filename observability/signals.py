@@ -494,7 +494,7 @@ STORE_RESTORED: Final = Event(
     "info",
     "calsvc",
     "{waiting} predictions of before wait in {file}",
-    "The journal of an earlier process was read.",
+    "The journal of an earlier process was read, or what replicas held that are gone.",
     ("file", "waiting"),
 )
 STORE_DAMAGED: Final = Event(
@@ -520,6 +520,14 @@ STORE_BACK: Final = Event(
     "{store} keeps predictions again",
     "The outage is over, and what had to wait for it is kept.",
     ("store",),
+)
+STORE_HELD: Final = Event(
+    "calsvc.store.held",
+    "warning",
+    "calsvc",
+    "{predictions} predictions are held in {file} for the next process",
+    "A shared store was out of reach to the end. Who starts next with the same folder tells it what was held.",
+    ("predictions", "file"),
 )
 STORE_LOST: Final = Event(
     "calsvc.store.lost",
@@ -702,7 +710,7 @@ LIBRARY_LINE: Final = Event(
 EVENTS: Final = (
     *(SERVICE_READY, SERVICE_DRAINING, SERVICE_STOPPED, REQUEST_ANSWERED, REQUEST_FAILED, REQUESTS_REFUSED),
     *(MODEL_INSTALLED, MODEL_KEPT, MODEL_RESTORED, MODEL_NOT_REMEMBERED, MODEL_CHECK_FAILED, CHALLENGER_SILENT),
-    *(STORE_RESTORED, STORE_DAMAGED, STORE_DEGRADED, STORE_BACK, STORE_LOST),
+    *(STORE_RESTORED, STORE_DAMAGED, STORE_DEGRADED, STORE_BACK, STORE_HELD, STORE_LOST),
     *(RUN_STARTED, RUN_ENDED, RUN_FAILED, SERVICE_UNREACHABLE, SERVICE_REACHABLE),
     *(CONNECTIONS_CUT, PAGE_FAILED, LINES_LOST, SPANS_LOST),
     *(PROFILES_MISSING, PROFILES_LOST, PROFILES_BACK, SERVER_LINE, LIBRARY_LINE),

@@ -16,7 +16,8 @@ PATIENCE: Final = 0.5
 """Seconds that the server may take for an answer, or for a connection, before it counts as out of reach."""
 CONNECTIONS: Final = 4
 REPLICAS: Final = b"calsvc:replicas"
-SHARED: Final = (REPLICAS, b"calsvc:missing", b"calsvc:waiting")
+MISSING: Final = b"calsvc:missing"
+SHARED: Final = (REPLICAS, MISSING, b"calsvc:waiting")
 """Keys that both scripts use."""
 HERE: Final = Path(__file__).parent
 
@@ -90,10 +91,12 @@ class Link:
             raise _down(error) from None
         return Presence(at, bool(known), waiting, expired, replicas)
 
-    async def leave(self) -> None:
-        """Say that this replica will not come back: nobody has to wait for it."""
+    async def leave(self, *predecessors: bytes) -> None:
+        """Say that this replica will not come back, or that others will not: nobody has to wait for them."""
+        names = predecessors or self._fixed[:1]
         try:
-            await self._client.zrem(REPLICAS, self._fixed[0])
+            await self._client.zrem(REPLICAS, *names)
+            await self._client.zrem(MISSING, *names)
         except (RedisError, OSError) as error:
             raise _down(error) from None
 

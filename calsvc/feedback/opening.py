@@ -21,23 +21,28 @@ def create_store(settings: Settings, clock: Callable[[], float]) -> JoinStore:
     ledger = Ledger(settings.feedback_retention, settings.max_pending)
     if kind == "memory":
         return MemoryStore(ledger)
+    from calsvc.feedback.journal import Moment  # noqa: PLC0415
+
+    boot = boot_id()
+
+    def now() -> Moment:
+        return Moment(boot, clock(), time.time())
+
     if kind == "sqlite":
         from calsvc.feedback.durable import DurableStore  # noqa: PLC0415
-        from calsvc.feedback.journal import Moment  # noqa: PLC0415
         from calsvc.feedback.keeper import Keeping  # noqa: PLC0415
 
-        boot = boot_id()
-
-        def now() -> Moment:
-            return Moment(boot, clock(), time.time())
-
         return DurableStore(ledger, Keeping(Path(where), settings.feedback_retention, settings.max_pending, now))
+    from calsvc.feedback.held import Held  # noqa: PLC0415
     from calsvc.feedback.link import Link  # noqa: PLC0415
+    from calsvc.feedback.spool import Place, Spool  # noqa: PLC0415
     from calsvc.feedback.valkey import Bounds, SharedStore  # noqa: PLC0415
 
-    instance = os.urandom(6).hex().encode()
+    instance = os.urandom(6).hex()
+    link = Link(where, instance.encode(), settings.feedback_retention)
+    held = Held(settings.store_backlog, Spool(Place(settings.store_held, link.name, now), instance))
     bounds = Bounds(settings.max_pending, settings.store_backlog)
-    return SharedStore(Link(where, instance, settings.feedback_retention), instance, clock, bounds)
+    return SharedStore(link, instance.encode(), clock, bounds=bounds, held=held)
 
 
 @cache

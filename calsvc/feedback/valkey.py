@@ -8,12 +8,12 @@ server may not know, and one that finds the server empty gives back what it stil
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import anyio
 
-from calsvc.errors import StoreUnavailable, TruthConflict, UnknownId
+from calsvc.errors import StoreError, StoreUnavailable, TruthConflict, UnknownId
 from calsvc.feedback.facts import (
     Beside,
     Claim,
@@ -26,12 +26,13 @@ from calsvc.feedback.facts import (
     packed_answer,
     packed_shadow,
 )
+from calsvc.feedback.held import Held
 from calsvc.feedback.link import Link, LinkDown, Presence
 from calsvc.feedback.post import MOST_CALLS, Post, Reply
 from calsvc.feedback.records import Joined, RecordId, Remembered, Shadow, StoreStatistics
 from calsvc.feedback.store import LateJoin
 from observability.events import tell
-from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_LOST
+from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
 
 HEARTBEAT: Final = 0.5
 """Seconds between two signs of life; without one for 1.5 s a replica counts as out of touch (calls.lua)."""
@@ -44,10 +45,10 @@ LAST_WORDS: Final = 2.0
 
 
 class Bounds(NamedTuple):
-    """Predictions that may wait at the server; facts held here for it, and as many kept to give back, at most."""
+    """Predictions that may wait at the server, and facts that are kept here to give back, at most."""
 
     pending: int
-    held: int
+    known: int
 
 
 class SharedStore:
@@ -58,18 +59,18 @@ class SharedStore:
         instance: this replica's name among all.
         clock: monotonic seconds.
         bounds: how much is kept.
+        held: what the server was not told, or may not have heard.
     """
 
-    def __init__(self, link: Link, instance: bytes, clock: Callable[[], float], bounds: Bounds) -> None:
+    def __init__(self, link: Link, instance: bytes, clock: Callable[[], float], *, bounds: Bounds, held: Held) -> None:
         self.degraded = False
         self._link = link
         self._post = Post(link)
         self._instance = instance
         self._clock = clock
         self._bounds = bounds
-        self._held: deque[Fact] = deque()
-        """What the server was not told, or may not have heard, the oldest first."""
-        self._known: deque[tuple[float, Prediction | Settlement]] = deque(maxlen=bounds.held)
+        self._held = held
+        self._known: deque[tuple[float, Prediction | Settlement]] = deque(maxlen=bounds.known)
         """What the server has confirmed, and when."""
         self._late: Callable[[LateJoin], None] = lambda _: None
         self._presence: Presence | None = None
@@ -79,9 +80,16 @@ class SharedStore:
     async def open(self, now: float) -> Iterable[Remembered]:  # noqa: ARG002 - the server has its own
         """See `JoinStore.open`. What waits there is not ours alone; and without it, predictions are answered too."""
         try:
-            await self._hear(announce=True)
+            await self._held.restore()
+        except OSError as error:
+            raise StoreError(f"CALSVC_STORE_HELD: {error}; name another folder, or let it be read") from None
+        try:
+            await self._hear(announce=not self._held)
         except LinkDown as down:
             self._lose(down)
+        if self._held:
+            tell(STORE_RESTORED, {"file": str(self._held.file.parent), "waiting": self._held.predictions})
+            self.degraded = True  # until `run` has told it, and charged what truths there are
         return ()
 
     async def run(self, late: Callable[[LateJoin], None]) -> None:
@@ -89,6 +97,7 @@ class SharedStore:
         self._late = late
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._post.run)
+            tasks.start_soon(self._held.run)
             tasks.start_soon(self._keep_in_touch)
 
     async def aclose(self) -> None:
@@ -100,10 +109,12 @@ class SharedStore:
                 await self._link.leave()
             except LinkDown:
                 pass
-        if self._held:
-            tell(STORE_LOST, {"predictions": sum(isinstance(each, Prediction) for each in self._held)})
-            self._held.clear()
         with anyio.CancelScope(shield=True):
+            file, predictions = self._held.file, self._held.predictions
+            if not await self._held.aclose():
+                tell(STORE_LOST, {"predictions": predictions})
+            elif predictions:
+                tell(STORE_HELD, {"predictions": predictions, "file": str(file)})
             await self._link.aclose()
 
     async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
@@ -135,7 +146,7 @@ class SharedStore:
 
     def statistics(self) -> StoreStatistics:
         """Return what waits at the server, as it was a second ago, and here; and the losses that this replica saw."""
-        return StoreStatistics(self._waiting + len(self._held), self._expired, self._overflowed)
+        return StoreStatistics(self._waiting + len(self._held), self._expired, self._overflowed + self._held.overflowed)
 
     def sweep(self, now: float, limit: int) -> None:
         """Nothing: the server forgets by itself."""
@@ -145,22 +156,17 @@ class SharedStore:
     async def _tell(self, fact: Fact) -> Reply | None:
         """Tell the server, and return what it says; hold the fact where it does not listen."""
         if self.degraded:
-            self._hold(fact)
+            self._held.add(fact)
             return None
         try:
             reply = await self._post.send(fact.call(self._clock()))
         except LinkDown as down:
             self._lose(down)
-            self._hold(fact)
+            self._held.add(fact)
             return None
         if isinstance(fact, Prediction):
             self._known.append((self._clock(), fact))
         return reply
-
-    def _hold(self, fact: Fact) -> None:
-        self._held.append(fact)
-        if len(self._held) > self._bounds.held:
-            self._overflowed += isinstance(self._held.popleft(), Prediction)
 
     def _matched(self, claim: Claim, reply: Reply) -> Remembered:
         now = self._clock()
@@ -172,7 +178,6 @@ class SharedStore:
 
     async def _keep_in_touch(self) -> None:
         while True:
-            await anyio.sleep(HEARTBEAT)
             try:
                 if self.degraded:
                     await self._come_back()
@@ -180,6 +185,7 @@ class SharedStore:
                     await self._stay()
             except LinkDown as down:
                 self._lose(down)
+            await anyio.sleep(HEARTBEAT)
 
     async def _stay(self) -> None:
         """Give a sign of life. A server that does not know this one, or whose clock was set, may have lost anything."""
@@ -194,24 +200,22 @@ class SharedStore:
         await self._link.disconnect()
         presence = await self._hear(announce=False)
         await self._give([fact for at, fact in self._known if at >= self._lost_at - DOUBT or not presence.known])
-        await self._give_held()
+        while self._held:
+            await self._held.give(MOST_CALLS, self._give_held)
         self.degraded = False  # without a pause since the last was told: nothing is held here any more
+        gone = self._held.told()
         self._in_touch_since = self._clock()
         await self._hear(announce=True)
+        if gone:
+            await self._link.leave(*gone)
         tell(STORE_BACK, {"store": self._link.name})
 
-    async def _give_held(self) -> None:
-        while self._held:
-            some = [self._held.popleft() for _ in range(min(MOST_CALLS, len(self._held)))]
-            try:
-                await self._give(some)
-            except BaseException:
-                self._held.extendleft(reversed(some))
-                raise
-            now = self._clock()
-            self._known.extend((now, each) for each in some if isinstance(each, Prediction))
+    async def _give_held(self, facts: Sequence[Fact]) -> None:
+        await self._give(facts)
+        now = self._clock()
+        self._known.extend((now, each) for each in facts if isinstance(each, Prediction))
 
-    async def _give(self, facts: list[Fact]) -> None:
+    async def _give(self, facts: Sequence[Fact]) -> None:
         """Tell facts, some of which may have been told before."""
         for first in range(0, len(facts), MOST_CALLS):
             some = facts[first : first + MOST_CALLS]

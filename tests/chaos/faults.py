@@ -57,6 +57,16 @@ FAULTS: Final = {
     "store-killed": Fault("the shared store killed, back after 5 s", stores.killed, NONE_LOST),
     "store-empty": Fault("the same without a file: it comes back empty", stores.killed_and_empty, NONE_LOST),
     "store-flushed": Fault("the shared store emptied under way", stores.flushed, NONE_LOST),
+    "store-killed-replica-restarted": Fault(
+        "the shared store killed; one of three replicas restarted in order before it is back",
+        stores.replica_restarted_without,
+        NONE_LOST,
+    ),
+    "store-killed-replica-killed": Fault(
+        "the same, but that replica is killed",
+        stores.replica_killed_without,
+        Promise("at most 100 ms of what that replica held is forgotten", lost=LAST_MOMENT, failed=0),
+    ),
     "store-cut-off": Fault(
         "one of three replicas cut off from the shared store for 8 s, the others not", stores.one_cut_off, NONE_LOST
     ),

@@ -66,6 +66,26 @@ def flushed(scene: Scene) -> Counts:
     return _with_outage(scene, outage)
 
 
+def replica_restarted_without(scene: Scene) -> Counts:
+    """Restart one replica in order while it is away: what that one held comes back with it."""
+    return _with_outage(scene, lambda fleet: _renew_without(fleet, signal.SIGTERM))
+
+
+def replica_killed_without(scene: Scene) -> Counts:
+    """Kill one replica while it is away."""
+    return _with_outage(scene, lambda fleet: _renew_without(fleet, signal.SIGKILL))
+
+
+def _renew_without(fleet: Fleet, how: signal.Signals) -> None:
+    fleet.redis.signal(signal.SIGKILL)
+    wait_for(lambda: all(map(degraded, fleet.replicas)))
+    time.sleep(AWAY / 2)
+    fleet.replicas[0].stop(how)
+    fleet.replicas[0].start()
+    time.sleep(AWAY / 2)
+    fleet.redis.start()
+
+
 def one_cut_off(scene: Scene) -> Counts:
     """Let the way of one replica to the store stand still."""
     with scene.fleet() as fleet, running(Wire(scene, fleet.redis)) as wire:

@@ -4,6 +4,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import anyio
 
@@ -49,12 +51,15 @@ async def running(store: JoinStore, now: float, late: Callable[[LateJoin], None]
 
 @asynccontextmanager
 async def opened(
-    text: str, clock: Callable[[], float] = time.monotonic, late: Callable[[LateJoin], None] = ignore, **settings: float
+    text: str, clock: Callable[[], float] = time.monotonic, late: Callable[[LateJoin], None] = ignore, **settings: Any
 ) -> AsyncIterator[JoinStore]:
     """Open the store at an address, with the service's settings or others."""
-    described = Settings(store=address(text), **{"feedback_retention": RETENTION, **settings})
-    async with running(create_store(described, clock), clock(), late) as store:
-        yield store
+    with TemporaryDirectory() as held:
+        described = Settings(
+            store=address(text), **{"feedback_retention": RETENTION, "store_held": Path(held), **settings}
+        )
+        async with running(create_store(described, clock), clock(), late) as store:
+            yield store
 
 
 def file_of(folder: Path) -> str:

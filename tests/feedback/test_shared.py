@@ -12,7 +12,7 @@ import pytest
 
 from calsvc.errors import StoreUnavailable, UnknownId
 from calsvc.feedback.store import LateJoin
-from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_LOST
+from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
 from observability.testing import listening
 from tests.feedback.stores import RETENTION, SHADOW, SPAN, opened, prediction
 from tests.feedback.test_stores import until
@@ -58,7 +58,7 @@ class Replica:
 
 
 @asynccontextmanager
-async def replica(url: str, **settings: float) -> AsyncIterator[Replica]:
+async def replica(url: str, **settings: Any) -> AsyncIterator[Replica]:
     """Run one."""
     late: list[LateJoin] = []
     async with opened(url, late=late.append, **settings) as store:
@@ -291,11 +291,80 @@ def test_a_replica_that_leaves_tells_first_what_it_held(redis_server: RedisServe
     assert STORE_LOST not in [told.event for told in listener.told]
 
 
-def test_a_replica_that_leaves_during_an_outage_says_what_is_lost(durable: RedisServer):
-    """It does not wait for long, and it is not silent."""
+def test_a_replica_that_leaves_during_an_outage_leaves_what_it_holds_to_the_next(durable: RedisServer, tmp_path: Path):
+    """The prediction, its shadow and its true age, although its name is another now."""
+    folder = tmp_path / "held"
 
     async def scenario() -> None:
-        async with replica(durable.url) as one:
+        async with replica(durable.url, store_held=folder) as one:
+            await anyio.to_thread.run_sync(durable.signal, signal.SIGKILL)
+            made_at = time.monotonic() - 10
+            await one.store.remember(1, prediction(made_at, 81.5, SPAN))
+            assert await one.store.attach(1, made_at, SHADOW)
+            await one.predict(2, 3)
+        await anyio.to_thread.run_sync(durable.start)
+        async with replica(durable.url, store_held=folder) as two:
+            await until(lambda: not two.lost)
+            joined = await two.store.join(1, 77.0, time.monotonic())
+            assert joined.prediction is not None
+            assert (joined.prediction.kcal, joined.prediction.span, joined.prediction.shadow) == (81.5, SPAN, SHADOW)
+            assert joined.prediction.made_at == pytest.approx(made_at, abs=0.25)
+            assert await two.learn(2) == await two.learn(3) == "matched"
+            await until(lambda: not list(folder.iterdir()))
+
+    with listening() as listener:
+        play(scenario)
+    (held,) = [told.attributes for told in listener.told if told.event == STORE_HELD]
+    (restored,) = [told.attributes for told in listener.told if told.event == STORE_RESTORED]
+    assert held["predictions"] == restored["waiting"] == 3
+    assert Path(str(held["file"])).parent == Path(str(restored["file"])) == folder
+
+
+def test_nobody_waits_for_a_replica_whose_file_was_taken_over(durable: RedisServer, tmp_path: Path):
+    """It did not take leave; but all that it held was told, so what is unknown is known to be."""
+
+    async def scenario() -> None:
+        async with replica(durable.url) as two:
+            async with replica(durable.url, store_held=tmp_path) as one:
+                await anyio.to_thread.run_sync(durable.signal, signal.SIGKILL)
+                await one.predict(1)
+            await anyio.to_thread.run_sync(durable.start)
+            await until_unsure(two)
+            async with replica(durable.url, store_held=tmp_path):
+                assert await two.learn_at_last(1) == "matched"
+                begun = time.monotonic()
+                assert await two.learn_at_last(99) == "UnknownId"
+                assert time.monotonic() - begun < 20
+
+    play(scenario)
+
+
+def test_what_is_held_has_a_bound_in_its_file_too(durable: RedisServer, tmp_path: Path):
+    """The oldest go, here and there."""
+    folder = tmp_path / "held"
+
+    async def scenario() -> None:
+        async with replica(durable.url, store_held=folder, store_backlog=10) as one:
+            await anyio.to_thread.run_sync(durable.signal, signal.SIGKILL)
+            for number in range(100):
+                await one.predict(number)
+                await anyio.sleep(0.03)
+            assert sum(each.stat().st_size for each in folder.iterdir()) < 40 * 200
+        await anyio.to_thread.run_sync(durable.start)
+        async with replica(durable.url, store_held=folder) as two:
+            await until(lambda: not two.lost)
+            assert [await two.learn_at_last(each) for each in range(90, 100)] == ["matched"] * 10
+            assert waiting(durable) == 0
+
+    play(scenario)
+
+
+def test_a_replica_that_leaves_and_cannot_write_says_what_is_lost(durable: RedisServer, tmp_path: Path):
+    """It does not wait for long, and it is not silent."""
+    (tmp_path / "file").touch()
+
+    async def scenario() -> None:
+        async with replica(durable.url, store_held=tmp_path / "file" / "held") as one:
             await anyio.to_thread.run_sync(durable.signal, signal.SIGKILL)
             await one.predict(1, 2, 3)
 

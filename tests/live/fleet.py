@@ -52,7 +52,12 @@ def running_fleet(
 ) -> Iterator[Fleet]:
     """Run so many replicas with a server and a proxy; `later` more are known to the proxy and not started."""
     with running_server(server or RedisServer(folder / "redis")) as redis, ExitStack() as stack:
-        told = {"CALSVC_STORE": redis.url, "CALSVC_DRAIN_DELAY": "1", **environ}
+        told = {
+            "CALSVC_STORE": redis.url,
+            "CALSVC_STORE_HELD": str(folder / "held"),
+            "CALSVC_DRAIN_DELAY": "1",
+            **environ,
+        }
         replicas = [Replica(folder, told) for _ in range(number + later)]
         for each in replicas:
             stack.callback(each.end)

@@ -179,13 +179,14 @@ def second_life(folder: Path, registry: StandIn, everything: Seen) -> None:
 
 
 def lives_of_a_store(workshop: Workshop, folder: Path, everything: Seen) -> None:
-    """Take a store's file away, damage it, leave it in order, and put something in the place of its folder."""
+    """Take a store's file away, damage it, leave it in order, put another thing in its place, lose a server."""
     file = folder / "store" / "waiting.db"
     environ = workshop.environ() | {"CALSVC_STORE": f"sqlite:///{file}"}
+    nowhere = {"CALSVC_STORE": f"redis://127.0.0.1:{free_port()}/0", "CALSVC_STORE_HELD": str(folder / "held")}
 
     @contextmanager
-    def life(after: signals.Event | None) -> Iterator[ServiceProcess]:
-        with service_process(folder, environ) as service:
+    def life(after: signals.Event | None, **more: str) -> Iterator[ServiceProcess]:
+        with service_process(folder, environ | more) as service:
             if after is not None:
                 wait_for(service, after)
             assert service.call("/predict", WORKOUT)[0] == 200
@@ -207,6 +208,8 @@ def lives_of_a_store(workshop: Workshop, folder: Path, everything: Seen) -> None
         file.parent.touch()
         assert service.call("/predict", WORKOUT)[0] == 200
         wait_for(service, signals.STORE_DEGRADED)
+        assert service.stop() == 0
+    with life(after=signals.STORE_DEGRADED, **nowhere) as service:
         assert service.stop() == 0
 
 

@@ -7,6 +7,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.outcome import Counts, Promise, Seen, broken
 from tests.chaos.page import Document, page, row
 from tests.chaos.running import observe
+from tests.chaos.soak import Soak, markdown
 from tests.conftest import Workshop
 from tests.service_process import ROOT
 
@@ -51,6 +52,13 @@ def test_the_page_is_that_of_its_json():
     assert page(document) == (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     assert document.seen.keys() == FAULTS.keys()
     assert {name: seen.broken for name, seen in document.seen.items() if seen.broken} == {}
+
+
+def test_the_page_of_half_an_hour_is_that_of_its_json():
+    """And nothing grew."""
+    result = msgspec.json.decode((ROOT / "docs" / "soak.json").read_bytes(), type=Soak)
+    assert markdown(result) == (ROOT / "docs" / "soak.md").read_text(encoding="utf-8")
+    assert (result.minutes, result.broken) == (30, [])
 
 
 def test_the_shared_store_is_lost_and_comes_back(workshop: Workshop):

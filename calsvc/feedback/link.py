@@ -19,6 +19,8 @@ REPLICAS: Final = b"calsvc:replicas"
 MISSING: Final = b"calsvc:missing"
 SHARED: Final = (REPLICAS, MISSING, b"calsvc:waiting")
 """Keys that both scripts use."""
+FAILURES: Final = (RedisError, OSError, RuntimeError)
+"""RuntimeError is what uvloop says of a connection that has just been closed."""
 HERE: Final = Path(__file__).parent
 
 
@@ -75,7 +77,7 @@ class Link:
         arguments = [*self._fixed, *(each for call in calls for each in call.arguments)]
         try:
             replies: list[list[Any]] = await self._calls(keys, arguments)
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             raise _down(error) from None
         return replies
 
@@ -87,7 +89,7 @@ class Link:
         arguments: list[bytes | int] = [*self._fixed, int(announce), round(in_touch * 1e3), *others]
         try:
             at, known, waiting, expired, replicas = await self._presence(SHARED, arguments)
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             raise _down(error) from None
         return Presence(at, bool(known), waiting, expired, replicas)
 
@@ -97,12 +99,18 @@ class Link:
         try:
             await self._client.zrem(REPLICAS, *names)
             await self._client.zrem(MISSING, *names)
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             raise _down(error) from None
 
     async def disconnect(self) -> None:
-        """Close what connections there are; the next call makes new ones."""
-        await self._client.connection_pool.disconnect()
+        """Close the connections that nobody is using; the next calls make new ones.
+
+        The others come to their end in `PATIENCE`: taken away from under a call, they fail in ways of their own.
+        """
+        try:
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+        except FAILURES as error:
+            raise _down(error) from None
 
     async def aclose(self) -> None:
         """Close the connections for good."""

@@ -11,6 +11,8 @@ import anyio
 import pytest
 
 from calsvc.errors import StoreUnavailable, UnknownId
+from calsvc.feedback.facts import Prediction
+from calsvc.feedback.link import Link
 from calsvc.feedback.store import LateJoin
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
 from observability.testing import listening
@@ -372,6 +374,31 @@ def test_a_replica_that_leaves_and_cannot_write_says_what_is_lost(durable: Redis
         play(scenario)
     (lost,) = [told for told in listener.told if told.event == STORE_LOST]
     assert lost.attributes == {"predictions": 3}
+
+
+def test_connections_are_renewed_while_others_are_in_use(redis_server: RedisServer):
+    """Nothing that is under way notices."""
+
+    async def scenario() -> None:
+        link = Link(redis_server.url, b"replica", RETENTION)
+
+        async def send(first: int) -> None:
+            for number in range(first, first + 500):
+                call = Prediction(b"calsvc:i:%d" % number, b"nonce", time.monotonic(), b"").call(time.monotonic())
+                assert await link.send([call]) == [[b"ok"]]
+
+        async def renew() -> None:
+            for _ in range(200):
+                await link.disconnect()
+                await anyio.sleep(0.002)
+
+        async with anyio.create_task_group() as tasks:
+            for lane in range(3):
+                tasks.start_soon(send, 500 * lane)
+            tasks.start_soon(renew)
+        await link.aclose()
+
+    play(scenario)
 
 
 def test_a_replica_comes_up_without_the_server(durable: RedisServer):

@@ -41,21 +41,21 @@ def main() -> int:
     if not document.parts:
         return 1
     for folder in [OUT, *([DOCS] if arguments.docs and complete else [])]:
-        (folder / "bench.json").write_bytes(part.encoded(document))
-        (folder / "bench.md").write_text(page(document), encoding="utf-8")
-        part.say(f"written: {folder.relative_to(ROOT)}/bench.json, bench.md")
+        stem = "-".join(["bench", *arguments.alone])
+        (folder / f"{stem}.json").write_bytes(part.encoded(document))
+        (folder / f"{stem}.md").write_text(page(document, arguments.alone), encoding="utf-8")
+        part.say(f"written: {folder.relative_to(ROOT)}/{stem}.json, {stem}.md")
     return 0 if complete else 1
 
 
 def _arguments() -> argparse.Namespace:
     own = argparse.ArgumentParser(prog="just bench", description=__doc__, parents=[part.parser()])
     own.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all of them where none is named")
-    own.add_argument("--docs", action="store_true", help="write to docs/ too, where all parts were run")
+    own.add_argument("--docs", action="store_true", help="write to docs/ too; parts alone get a page of their own")
     arguments = own.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         own.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if arguments.docs and arguments.parts:
-        own.error("--docs is for a run of all parts: the figures of one page are of one run")
+    arguments.alone = arguments.parts  # the figures of one page are of one run
     possible = {"peers": bool(installed_peers()), "outage": outage.at_hand(), "stores": stores.at_hand()}
     arguments.parts = arguments.parts or [name for name in PARTS if possible.get(name, True)]
     return arguments

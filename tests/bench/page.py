@@ -1,6 +1,6 @@
 """The parts of `just bench`, and the page that a document with their results becomes. Nothing here measures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -54,7 +54,7 @@ class Document(Struct):
 
 INTRODUCTION: Final = """# Figures of one run
 
-Written by `./justw bench --docs`, like `bench.json` beside it, which holds the same figures and more of them;
+Written by `./justw bench{alone} --docs`, like `{json}` beside it, which holds the same figures and more of them;
 [performance.md](performance.md) says what they mean. They are for comparing with each other, not for promising: on
 another machine the ratios stay, the rest does not."""
 
@@ -65,7 +65,10 @@ def section(name: str, content: bytes | Raw) -> str:
     return f"## {part.title}\n\n{part.markdown(msgspec.json.decode(content, type=part.kind))}"
 
 
-def page(document: Document) -> str:
-    """Return the whole document as Markdown."""
+def page(document: Document, alone: Sequence[str] = ()) -> str:
+    """Return the whole document as Markdown; `alone`: the parts that were asked for, where not all of them were."""
+    introduction = INTRODUCTION.format(
+        alone="".join(f" {name}" for name in alone), json="-".join(["bench", *alone]) + ".json"
+    )
     sections = [section(name, content) for name, content in document.parts.items()]
-    return "\n\n".join([INTRODUCTION, described(document.machine), *sections]) + "\n"
+    return "\n\n".join([introduction, described(document.machine), *sections]) + "\n"

@@ -66,6 +66,9 @@ def create_app(service: Service, source: ModelSource, admin_port: int | None = N
                     "page": page,
                 }
                 tasks.cancel_scope.cancel()
+        except Exception as crash:  # uvicorn would serve on, with nobody behind it
+            service.lifecycle.fail(errors.PartFailed(crash))
+            raise
         finally:
             recorder.tell()
             service.count()

@@ -56,6 +56,15 @@ class StoreError(CalsvcError):
     """The store that predictions wait in cannot be used."""
 
 
+class PartFailed(CalsvcError):
+    """Something that works behind the requests has met what nobody foresaw: a process without it must not go on."""
+
+    def __init__(self, cause: BaseException) -> None:
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        super().__init__(f"a part of the service has failed, and the process ends: {cause!r}; the log shows where")
+
+
 class ScoringError(CalsvcError):
     """The model gave no usable number for a valid record."""
 

@@ -157,6 +157,34 @@ def test_a_store_that_is_taken_ends_the_start_with_one_line(workshop: Workshop, 
     assert second.stderr.count("\n") == 1
 
 
+CRASHING = """
+import runpy, anyio
+from calsvc.feedback.store import MemoryStore
+
+async def run(self, late):
+    await anyio.sleep(0.5)
+    raise AttributeError("nobody foresaw this")
+
+MemoryStore.run = run
+runpy.run_module("calsvc", run_name="__main__")
+"""
+
+
+def test_a_process_of_which_a_part_has_failed_ends(workshop: Workshop):
+    """Whoever watches over it starts another one; it does not stay, ready and useless."""
+    environ = {**os.environ, **workshop.environ(), "CALSVC_STORE": "memory://", "CALSVC_PORT": "0"}
+    command = [sys.executable, "-c", CRASHING]
+    ended = subprocess.run(
+        command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "error: a part of the service has failed, and the process ends: AttributeError('nobody foresaw this'); "
+        "the log shows where"
+    )
+    assert "nobody foresaw this" in ended.stdout
+
+
 def test_models_may_be_swapped_while_it_leaves(workshop: Workshop, tmp_path: Path):
     """SIGHUP and SIGTERM at once, under load: every request that is taken is answered by one of the two models."""
     folder = tmp_path / "bundle"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -21,6 +21,8 @@ SHARED: Final = (REPLICAS, MISSING, b"calsvc:waiting")
 """Keys that both scripts use."""
 FAILURES: Final = (RedisError, OSError, RuntimeError)
 """RuntimeError is what uvloop says of a connection that has just been closed."""
+Sign = Literal["look", "stay", "come"]
+"""`stay` counts only where the server has not lost sight of this replica; see presence.lua."""
 HERE: Final = Path(__file__).parent
 
 
@@ -34,6 +36,7 @@ class Presence(NamedTuple):
     Args:
         at: milliseconds by the server's clock.
         known: whether it knew this replica.
+        here: whether it takes this replica for there, with nothing held back.
         waiting: predictions that wait, of all replicas.
         expired: predictions that have expired since any replica asked last.
         replicas: all that are there, or were a minute ago.
@@ -41,6 +44,7 @@ class Presence(NamedTuple):
 
     at: int
     known: bool
+    here: bool
     waiting: int
     expired: int
     replicas: Sequence[bytes]
@@ -81,17 +85,17 @@ class Link:
             raise _down(error) from None
         return replies
 
-    async def presence(self, *, announce: bool, in_touch: float, others: Iterable[bytes]) -> Presence:
-        """Ask how things stand; with `announce`, say that this replica is there and holds nothing back.
+    async def presence(self, sign: Sign, *, in_touch: float, others: Iterable[bytes]) -> Presence:
+        """Ask how things stand, and say that this replica is still there, or anew, and holds nothing back.
 
         `in_touch`: seconds without a break until now. `others`: replicas to wait for, should the server not know them.
         """
-        arguments: list[bytes | int] = [*self._fixed, int(announce), round(in_touch * 1e3), *others]
+        arguments: list[bytes | int] = [*self._fixed, sign.encode(), round(in_touch * 1e3), *others]
         try:
-            at, known, waiting, expired, replicas = await self._presence(SHARED, arguments)
+            at, known, here, waiting, expired, replicas = await self._presence(SHARED, arguments)
         except FAILURES as error:
             raise _down(error) from None
-        return Presence(at, bool(known), waiting, expired, replicas)
+        return Presence(at, bool(known), bool(here), waiting, expired, replicas)
 
     async def leave(self, *predecessors: bytes) -> None:
         """Say that this replica will not come back, or that others will not: nobody has to wait for them."""

@@ -27,7 +27,7 @@ from calsvc.feedback.facts import (
     packed_shadow,
 )
 from calsvc.feedback.held import Held
-from calsvc.feedback.link import Link, LinkDown, Presence
+from calsvc.feedback.link import Link, LinkDown, Presence, Sign
 from calsvc.feedback.post import MOST_CALLS, Post, Reply
 from calsvc.feedback.records import Joined, RecordId, Remembered, Shadow, StoreStatistics
 from calsvc.feedback.store import LateJoin
@@ -84,7 +84,7 @@ class SharedStore:
         except OSError as error:
             raise StoreError(f"CALSVC_STORE_HELD: {error}; name another folder, or let it be read") from None
         try:
-            await self._hear(announce=not self._held)
+            await self._hear("look" if self._held else "come")
         except LinkDown as down:
             self._lose(down)
         if self._held:
@@ -190,22 +190,24 @@ class SharedStore:
     async def _stay(self) -> None:
         """Give a sign of life. A server that does not know this one, or whose clock was set, may have lost anything."""
         before, heard_at = self._presence, self._heard_at
-        presence = await self._hear(announce=True)
+        presence = await self._hear("stay")
         passed = (presence.at - before.at) / 1e3 - (self._heard_at - heard_at) if before else 0.0
         if not presence.known or abs(passed) > JUMP:
             await self._give([fact for _, fact in self._known])
+        if not presence.here:
+            await self._hear("come")
 
     async def _come_back(self) -> None:
         """Tell the server all that it may not know, and be there again. Its name may mean another machine by now."""
         await self._link.disconnect()
-        presence = await self._hear(announce=False)
+        presence = await self._hear("look")
         await self._give([fact for at, fact in self._known if at >= self._lost_at - DOUBT or not presence.known])
         while self._held:
             await self._held.give(MOST_CALLS, self._give_held)
         self.degraded = False  # without a pause since the last was told: nothing is held here any more
         gone = self._held.told()
         self._in_touch_since = self._clock()
-        await self._hear(announce=True)
+        await self._hear("come")
         if gone:
             await self._link.leave(*gone)
         tell(STORE_BACK, {"store": self._link.name})
@@ -225,10 +227,10 @@ class SharedStore:
                 if isinstance(fact, Claim) and reply[0] == b"matched":
                     self._late(LateJoin(self._matched(fact, reply), fact.true_kcal, fact.came_at))
 
-    async def _hear(self, *, announce: bool) -> Presence:
+    async def _hear(self, sign: Sign) -> Presence:
         others = [each for each in self._presence.replicas if each != self._instance] if self._presence else []
         in_touch = 0.0 if self.degraded else self._clock() - self._in_touch_since
-        self._presence = await self._link.presence(announce=announce, in_touch=in_touch, others=others)
+        self._presence = await self._link.presence(sign, in_touch=in_touch, others=others)
         self._heard_at = self._clock()
         self._waiting = self._presence.waiting
         self._expired += self._presence.expired

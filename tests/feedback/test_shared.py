@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from calsvc.errors import StoreUnavailable, UnknownId
-from calsvc.feedback.facts import Prediction
-from calsvc.feedback.link import Link
+from calsvc.feedback.facts import Claim, Prediction
+from calsvc.feedback.link import REPLICAS, Link
 from calsvc.feedback.store import LateJoin
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
 from observability.testing import listening
@@ -374,6 +374,30 @@ def test_a_replica_that_leaves_and_cannot_write_says_what_is_lost(durable: Redis
         play(scenario)
     (lost,) = [told for told in listener.told if told.event == STORE_LOST]
     assert lost.attributes == {"predictions": 3}
+
+
+@pytest.mark.parametrize("what", ["forgotten everything", "had its clock set"])
+def test_nothing_is_called_unknown_until_everything_was_given_back(redis_server: RedisServer, what: str):
+    """A server has lost what it knew; a replica that still sends its signs of life may have it all the same."""
+
+    async def scenario() -> None:
+        link = Link(redis_server.url, b"replica", RETENTION)
+        call = Claim(b"calsvc:i:1", b"claim", 77.0, time.monotonic()).call(time.monotonic())
+        await link.presence("come", in_touch=0, others=[])
+        assert await link.send([call]) == [[b"unknown"]]
+        if what == "forgotten everything":
+            redis_server.client.flushall()
+        else:
+            redis_server.client.zadd(REPLICAS, {b"replica": (time.time() - 3600) * 1e3})
+        presence = await link.presence("stay", in_touch=10, others=[])
+        assert not presence.here
+        assert await link.send([call]) == [[b"unsure"]]
+        assert (await link.presence("come", in_touch=10, others=[])).here
+        assert await link.send([call]) == [[b"unknown"]]
+        assert (await link.presence("stay", in_touch=10, others=[])).here
+        await link.aclose()
+
+    play(scenario)
 
 
 def test_connections_are_renewed_while_others_are_in_use(redis_server: RedisServer):

@@ -2,23 +2,24 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
 
-from calsvc.errors import TruthConflict, UnknownId
+from calsvc.errors import StoreUnavailable, TruthConflict, UnknownId
 from calsvc.feedback.records import Remembered, StoreStatistics
-from calsvc.feedback.store import JoinStore
+from calsvc.feedback.store import JoinStore, LateJoin
 from tests.feedback.stores import CHALLENGER, CHAMPION, RETENTION, SHADOW, SPAN, Shadow, opened, prediction
 
 Scenario = Callable[[JoinStore, float], Awaitable[None]]
 
 
-def play(address: str, scenario: Scenario, **settings: float) -> None:
-    """Play a scenario with a store and the time at which it begins."""
+def play(address: str, scenario: Scenario, **around: Any) -> None:
+    """Play a scenario with a store and the time at which it begins; `around`: see `opened`."""
 
     async def go() -> None:
-        async with opened(address, **settings) as store:
+        async with opened(address, **around) as store:
             await scenario(store, time.monotonic())
 
     anyio.run(go, backend_options={"use_uvloop": True})
@@ -184,7 +185,13 @@ def test_many_at_once_are_each_joined_once(address: str):
         await store.remember(number, prediction(now, kcal=float(number)))
 
         async def learn() -> None:
-            seen.append((await store.join(number, 7.0, now)).status)
+            while True:
+                try:
+                    seen.append((await store.join(number, 7.0, now)).status)
+                except StoreUnavailable:  # a machine so busy that the server lost its turn for half a second
+                    await anyio.sleep(0.1)
+                else:
+                    return
 
         async with anyio.create_task_group() as racing:
             for _ in range(3):
@@ -192,12 +199,16 @@ def test_many_at_once_are_each_joined_once(address: str):
 
     async def scenario(store: JoinStore, now: float) -> None:
         seen: list[str] = []
-        async with anyio.create_task_group() as crowd:
-            for number in range(2000):
-                crowd.start_soon(one, store, number, now, seen)
-        assert (seen.count("matched"), seen.count("duplicate")) == (2000, 4000)
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as crowd:
+                for number in range(2000):
+                    crowd.start_soon(one, store, number, now, seen)
+        assert len(seen) == 6000
+        await until(lambda: seen.count("matched") + len(late) == 2000)
+        assert set(seen) <= {"matched", "duplicate"}
 
-    play(address, scenario)
+    late: list[LateJoin] = []
+    play(address, scenario, late=late.append)
 
 
 def test_what_waits_is_counted(address: str):

@@ -178,24 +178,26 @@ def test_a_shadow_waits_with_its_prediction_alone(address: str):
     play(address, scenario)
 
 
+async def learn(store: JoinStore, number: int, now: float, seen: list[str]) -> None:
+    """Send a truth until it is taken: on a busy machine a server may lose its turn for half a second."""
+    while True:
+        try:
+            seen.append((await store.join(number, 7.0, now)).status)
+        except StoreUnavailable:
+            await anyio.sleep(0.1)
+        else:
+            return
+
+
 def test_many_at_once_are_each_joined_once(address: str):
     """Two thousand records, each with three truths that race: one of them matches, whatever the order."""
 
     async def one(store: JoinStore, number: int, now: float, seen: list[str]) -> None:
         await store.remember(number, prediction(now, kcal=float(number)))
 
-        async def learn() -> None:
-            while True:
-                try:
-                    seen.append((await store.join(number, 7.0, now)).status)
-                except StoreUnavailable:  # a machine so busy that the server lost its turn for half a second
-                    await anyio.sleep(0.1)
-                else:
-                    return
-
         async with anyio.create_task_group() as racing:
             for _ in range(3):
-                racing.start_soon(learn)
+                racing.start_soon(learn, store, number, now, seen)
 
     async def scenario(store: JoinStore, now: float) -> None:
         seen: list[str] = []

@@ -52,14 +52,20 @@ class Held:
         """Where they are written to."""
         return self._spool.path
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other replicas that share the disk hold something, or did before they went."""
+        return self._spool.has_others
+
     async def restore(self) -> None:
-        """Hold what replicas held that are gone.
+        """Hold what replicas held that are gone, too.
 
         Raises:
             OSError: there are files that cannot be read.
         """
-        self._facts.extend(await to_thread.run_sync(self._spool.take_over))
-        self._told = not self._facts
+        if found := await to_thread.run_sync(self._spool.take_over):
+            self._facts.extend(found)
+            self._told = False
 
     def add(self, fact: Fact) -> None:
         """Hold a fact."""

@@ -82,10 +82,15 @@ class Spool:
         """Names of the replicas whose files were taken over."""
         return sorted({path.name.split("-")[1] for path in self._files} - {self._instance})
 
+    @property
+    def has_others(self) -> bool:
+        """Whether other replicas hold something in files of their own, alive or gone."""
+        return any(path not in self._files for path in self._place.folder.glob(self._place.pattern))
+
     def take_over(self) -> list[Fact]:
         """Return what replicas held that are gone, in this replica's time. Their files stay until `clear`."""
         found: list[Fact] = []
-        for path in sorted(self._place.folder.glob(self._place.pattern)):
+        for path in sorted(set(self._place.folder.glob(self._place.pattern)) - self._files.keys()):
             with suppress(FileNotFoundError):  # who had it has just come back
                 file = path.open("rb")
                 if not _locked(file):

@@ -9,6 +9,7 @@ server may not know, and one that finds the server empty gives back what it stil
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import anyio
@@ -134,7 +135,7 @@ class SharedStore:
         """See `JoinStore.join`."""
         claim = Claim(key_of(record_id), os.urandom(8), true_kcal, now)
         reply = None if self.degraded else await self._tell(claim)
-        if reply is None or reply[0] == b"unsure":
+        if reply is None or reply[0] == b"unsure" or (reply[0] == b"unknown" and self._held.elsewhere):
             raise StoreUnavailable("what waits for its truth cannot be looked up at the moment; send it again")
         if reply[0] == b"unknown":
             raise UnknownId(f"no prediction of id {record_id!r} waits for its truth")
@@ -196,21 +197,37 @@ class SharedStore:
             await self._give([fact for _, fact in self._known])
         if not presence.here:
             await self._hear("come")
+        if self._held.elsewhere:
+            await self._adopt()
+
+    async def _adopt(self) -> None:
+        """Tell what other replicas held that have gone since."""
+        with suppress(OSError):  # somebody who starts will say it
+            await self._held.restore()
+        if not self._held:
+            return
+        tell(STORE_RESTORED, {"file": str(self._held.file.parent), "waiting": self._held.predictions})
+        if gone := await self._give_all_held():
+            await self._link.leave(*gone)
 
     async def _come_back(self) -> None:
         """Tell the server all that it may not know, and be there again. Its name may mean another machine by now."""
         await self._link.disconnect()
         presence = await self._hear("look")
         await self._give([fact for at, fact in self._known if at >= self._lost_at - DOUBT or not presence.known])
-        while self._held:
-            await self._held.give(MOST_CALLS, self._give_held)
+        gone = await self._give_all_held()
         self.degraded = False  # without a pause since the last was told: nothing is held here any more
-        gone = self._held.told()
         self._in_touch_since = self._clock()
         await self._hear("come")
         if gone:
             await self._link.leave(*gone)
         tell(STORE_BACK, {"store": self._link.name})
+
+    async def _give_all_held(self) -> list[bytes]:
+        """Return the names of the replicas that are gone, and whose facts were among them."""
+        while self._held:
+            await self._held.give(MOST_CALLS, self._give_held)
+        return self._held.told()
 
     async def _give_held(self, facts: Sequence[Fact]) -> None:
         await self._give(facts)

@@ -322,6 +322,30 @@ def test_a_replica_that_leaves_during_an_outage_leaves_what_it_holds_to_the_next
     assert Path(str(held["file"])).parent == Path(str(restored["file"])) == folder
 
 
+def test_a_replica_takes_over_what_another_leaves_later(durable: RedisServer, tmp_path: Path):
+    """It had started before the other one was gone: until it has the file, nothing is called unknown."""
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as leaving:
+            one = await leaving.enter_async_context(replica(durable.url, store_held=tmp_path))
+            await anyio.to_thread.run_sync(durable.signal, signal.SIGKILL)
+            await one.predict(1, 2)
+            await until(lambda: bool(list(tmp_path.iterdir())))
+            one.store._link = Link("redis://127.0.0.1:1/0", b"replica", RETENTION)  # noqa: SLF001 - it never comes back
+            await anyio.to_thread.run_sync(durable.start)
+            durable.client.flushall()
+            two = await leaving.enter_async_context(replica(durable.url, store_held=tmp_path))
+            assert await two.learn(1) == "StoreUnavailable"
+            await anyio.sleep(1)
+            assert await two.learn(1) == "StoreUnavailable"
+            await one.store.aclose()
+            assert await two.learn_at_last(1) == "matched"
+            assert await two.learn_at_last(2) == "matched"
+            assert await two.learn_at_last(99) == "UnknownId"
+
+    play(scenario)
+
+
 def test_nobody_waits_for_a_replica_whose_file_was_taken_over(durable: RedisServer, tmp_path: Path):
     """It did not take leave; but all that it held was told, so what is unknown is known to be."""
 

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -18,8 +18,7 @@ from calsvc.values import RegisteredModel
 
 def main() -> int:
     """Serve; return the exit code: 0 after a signal, 1 when it could not serve, 2 for a wrong setting."""
-    for told_to_go in (signal.SIGTERM, signal.SIGINT):  # until the server has handlers of its own
-        signal.signal(told_to_go, lambda *_: sys.exit(0))
+    _when_told_to_go(sys.exit)  # until the server has handlers of its own
     try:
         settings = Settings.from_env(os.environ)
         room = room_for_connections(settings.max_connections, raise_limit())
@@ -28,6 +27,7 @@ def main() -> int:
         _ensure_bundle(settings)
         with ExitStack() as stack:
             listeners = [stack.enter_context(each) for each in _listeners(settings)]
+            _when_told_to_go(os._exit)  # an exception within the import of a compiled module may become another one
             # Only now: the numeric libraries read their thread caps when they load.
             from calsvc.server import serve  # noqa: PLC0415
 
@@ -36,6 +36,11 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
     return 0
+
+
+def _when_told_to_go(leave: Callable[[int], object]) -> None:
+    for how in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(how, lambda *_: leave(0))
 
 
 def _ensure_bundle(settings: Settings) -> None:

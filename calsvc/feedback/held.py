@@ -54,7 +54,7 @@ class Held:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether other replicas that share the disk hold something, or did before they went."""
+        """Whether other replicas that share the disk hold something, or did, and it was not told yet."""
         return self._spool.has_others
 
     async def restore(self) -> None:

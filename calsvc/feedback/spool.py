@@ -80,12 +80,12 @@ class Spool:
     @property
     def predecessors(self) -> list[str]:
         """Names of the replicas whose files were taken over."""
-        return sorted({path.name.split("-")[1] for path in self._files} - {self._instance})
+        return sorted({_owner(path) for path in self._files} - {self._instance})
 
     @property
     def has_others(self) -> bool:
-        """Whether other replicas hold something in files of their own, alive or gone."""
-        return any(path not in self._files for path in self._place.folder.glob(self._place.pattern))
+        """Whether there are files of other replicas, alive or gone; one that was taken over is until it is told."""
+        return any(_owner(path) != self._instance for path in self._place.folder.glob(self._place.pattern))
 
     def take_over(self) -> list[Fact]:
         """Return what replicas held that are gone, in this replica's time. Their files stay until `clear`."""
@@ -154,6 +154,11 @@ class Spool:
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._files.pop(path).close()
+
+
+def _owner(path: Path) -> str:
+    """Return the name of the replica that a file is of."""
+    return path.name.split("-")[1]
 
 
 def _locked(file: BinaryIO) -> bool:

@@ -89,7 +89,7 @@ class SharedStore:
         except LinkDown as down:
             self._lose(down)
         if self._held:
-            tell(STORE_RESTORED, {"file": str(self._held.file.parent), "waiting": self._held.predictions})
+            self._tell_restored()
             self.degraded = True  # until `run` has told it, and charged what truths there are
         return ()
 
@@ -204,11 +204,13 @@ class SharedStore:
         """Tell what other replicas held that have gone since."""
         with suppress(OSError):  # somebody who starts will say it
             await self._held.restore()
-        if not self._held:
-            return
-        tell(STORE_RESTORED, {"file": str(self._held.file.parent), "waiting": self._held.predictions})
+        if self._held:
+            self._tell_restored()
         if gone := await self._give_all_held():
             await self._link.leave(*gone)
+
+    def _tell_restored(self) -> None:
+        tell(STORE_RESTORED, {"file": str(self._held.file.parent), "waiting": self._held.predictions})
 
     async def _come_back(self) -> None:
         """Tell the server all that it may not know, and be there again. Its name may mean another machine by now."""

@@ -96,6 +96,18 @@ def test_a_new_file_takes_the_place_of_all_others(tmp_path: Path):
     assert taken(place(tmp_path)) == FACTS
 
 
+def test_what_was_taken_over_is_of_others_until_it_is_told(tmp_path: Path):
+    """Between taking a file and telling what is in it, nobody may say that there is nothing."""
+    left(tmp_path, FACTS)
+    with closing(Spool(place(tmp_path), "two")) as spool:
+        spool.write(FACTS)
+        assert spool.has_others
+        assert spool.take_over() == FACTS
+        assert spool.has_others
+        spool.clear()
+        assert not spool.has_others
+
+
 class Disk(Spool):
     """A disk that may be full, after it has taken a part of what it should."""
 
@@ -109,10 +121,10 @@ class Disk(Spool):
 
 
 def hold(spool: Spool, *happenings: object) -> None:
-    """Let facts come, or other things happen, one after the other; then the process is killed."""
+    """Let facts come, or other things happen, each once the last is written, if it can be; then it is killed."""
 
     async def scenario() -> None:
-        held = Held(10, spool)
+        held, facts = Held(10, spool), 0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(held.run)
             for each in happenings:
@@ -120,9 +132,16 @@ def hold(spool: Spool, *happenings: object) -> None:
                     each()
                 else:
                     held.add(each)  # type: ignore[arg-type]
-                await anyio.sleep(0.1)
-            await anyio.sleep(0.6)
+                    facts += 1
+                with anyio.move_on_after(1):  # a full disk never comes so far
+                    await written(facts)
+            with anyio.fail_after(30):
+                await written(facts)
             tasks.cancel_scope.cancel()
+
+    async def written(facts: int) -> None:
+        while spool.facts != facts:  # noqa: ASYNC110 - a thread
+            await anyio.sleep(0.02)
 
     anyio.run(scenario)
     spool.close()

@@ -12,13 +12,11 @@ from pathlib import Path
 from observability.signals import MODEL_RESTORED
 from streamsim.compare import total
 from tests.chaos.outcome import Counts
-from tests.chaos.scene import RATE, Scene, metrics, wait_for
+from tests.chaos.scene import RATE, Scene, grown, metrics, wait_for
 from tests.handouts import write_handout
 from tests.live.fleet import running
 from tests.live.program import Program
 from tests.service_process import free_port
-
-RESIDENT = "process_resident_memory_bytes"
 
 
 @contextmanager
@@ -47,9 +45,8 @@ def collector_black_hole(scene: Scene) -> Counts:
             wait_for(lambda: total(metrics(service), "calsvc_spans_dropped_total"))
             load.after(20 * RATE)
             after = metrics(service)
-            grown = ((total(after, RESIDENT) or 0.0) - (total(before, RESIDENT) or 0.0)) / 2**20
             dropped = total(after, "calsvc_spans_dropped_total")
-            scene.remark(f"{dropped:.0f} spans counted as lost, memory {grown:+.0f} MiB")
+            scene.remark(f"{dropped:.0f} spans counted as lost, {grown(before, after)}")
     return load.counts()
 
 

@@ -10,13 +10,12 @@ from urllib.parse import urlsplit
 
 from streamsim.compare import total
 from tests.chaos.outcome import Counts, Impossible
-from tests.chaos.scene import RATE, Scene, metrics
+from tests.chaos.scene import RATE, Scene, grown, metrics
 from tests.live.program import Program
 
 MANY: Final = 10_000
 FEW_FILES: Final = 256
 OPEN: Final = "process_open_fds"
-RESIDENT: Final = "process_resident_memory_bytes"
 
 
 @contextmanager
@@ -62,8 +61,7 @@ def _with_crowd(scene: Scene, number: int, kind: str, *prefix: str) -> Counts:
         with crowd(scene, service.url, number, kind):
             load.after(10 * RATE)
             during = metrics(service)
-        grown = ((total(during, RESIDENT) or 0.0) - (total(before, RESIDENT) or 0.0)) / 2**20
-        scene.remark(f"{total(during, OPEN) or 0:.0f} files open meanwhile, memory {grown:+.0f} MiB")
+        scene.remark(f"{total(during, OPEN) or 0:.0f} files open meanwhile, {grown(before, during)}")
     return load.counts()
 
 

@@ -16,11 +16,7 @@ PATIENT = ("--timeout", "30")
 
 def service_killed(scene: Scene) -> Counts:
     """Kill the one service there is, and start it again."""
-    with scene.service() as service, scene.load(service.url, [service], 12) as load:
-        load.after(4 * RATE)
-        service.stop(signal.SIGKILL)
-        service.start()
-    return load.counts()
+    return _service_renewed(scene, signal.SIGKILL)
 
 
 def service_killed_again_and_again(scene: Scene) -> Counts:
@@ -35,9 +31,13 @@ def service_killed_again_and_again(scene: Scene) -> Counts:
 
 def service_restarted(scene: Scene) -> Counts:
     """Restart it in order."""
+    return _service_renewed(scene, signal.SIGTERM)
+
+
+def _service_renewed(scene: Scene, how: signal.Signals) -> Counts:
     with scene.service() as service, scene.load(service.url, [service], 12) as load:
         load.after(4 * RATE)
-        service.stop()
+        service.stop(how)
         service.start()
     return load.counts()
 

@@ -201,6 +201,12 @@ def metrics(service: Replica) -> Samples:
     return read_metrics(service.url)
 
 
+def grown(before: Samples, after: Samples) -> str:
+    """How much more memory a service has taken from one scrape to another."""
+    first, last = (total(samples, "process_resident_memory_bytes") or 0.0 for samples in (before, after))
+    return f"memory {(last - first) / 2**20:+.0f} MiB"
+
+
 def degraded(service: Replica) -> bool:
     """Whether it says that its store is."""
     return total(metrics(service), "calsvc_store_degraded") == 1

@@ -38,10 +38,15 @@ def killed_and_empty(scene: Scene) -> Counts:
     return _with_outage(scene, _kill, *FORGETFUL)
 
 
-def _kill(fleet: Fleet) -> None:
+def _kill(fleet: Fleet, how_one_replica_ends: signal.Signals | None = None) -> None:
+    """Kill it; start it again after a while, and in the middle of that one replica, where one is to end."""
     fleet.redis.signal(signal.SIGKILL)
     wait_for(lambda: all(map(degraded, fleet.replicas)))
-    time.sleep(AWAY)
+    time.sleep(AWAY / 2)
+    if how_one_replica_ends is not None:
+        fleet.replicas[0].stop(how_one_replica_ends)
+        fleet.replicas[0].start()
+    time.sleep(AWAY / 2)
     fleet.redis.start()
 
 
@@ -68,22 +73,12 @@ def flushed(scene: Scene) -> Counts:
 
 def replica_restarted_without(scene: Scene) -> Counts:
     """Restart one replica in order while it is away: what that one held comes back with it."""
-    return _with_outage(scene, lambda fleet: _renew_without(fleet, signal.SIGTERM))
+    return _with_outage(scene, lambda fleet: _kill(fleet, signal.SIGTERM))
 
 
 def replica_killed_without(scene: Scene) -> Counts:
     """Kill one replica while it is away."""
-    return _with_outage(scene, lambda fleet: _renew_without(fleet, signal.SIGKILL))
-
-
-def _renew_without(fleet: Fleet, how: signal.Signals) -> None:
-    fleet.redis.signal(signal.SIGKILL)
-    wait_for(lambda: all(map(degraded, fleet.replicas)))
-    time.sleep(AWAY / 2)
-    fleet.replicas[0].stop(how)
-    fleet.replicas[0].start()
-    time.sleep(AWAY / 2)
-    fleet.redis.start()
+    return _with_outage(scene, lambda fleet: _kill(fleet, signal.SIGKILL))
 
 
 def one_cut_off(scene: Scene) -> Counts:

@@ -324,17 +324,18 @@ def test_a_replica_that_leaves_during_an_outage_leaves_what_it_holds_to_the_next
 
 def test_a_replica_takes_over_what_another_leaves_later(durable: RedisServer, tmp_path: Path):
     """It had started before the other one was gone: until it has the file, nothing is called unknown."""
+    folder = tmp_path / "held"
 
     async def scenario() -> None:
         async with AsyncExitStack() as leaving:
-            one = await leaving.enter_async_context(replica(durable.url, store_held=tmp_path))
+            one = await leaving.enter_async_context(replica(durable.url, store_held=folder))
             await anyio.to_thread.run_sync(durable.signal, signal.SIGKILL)
             await one.predict(1, 2)
-            await until(lambda: bool(list(tmp_path.iterdir())))
+            await until(lambda: any(each.stat().st_size for each in folder.glob("*")))
             one.store._link = Link("redis://127.0.0.1:1/0", b"replica", RETENTION)  # noqa: SLF001 - it never comes back
             await anyio.to_thread.run_sync(durable.start)
             durable.client.flushall()
-            two = await leaving.enter_async_context(replica(durable.url, store_held=tmp_path))
+            two = await leaving.enter_async_context(replica(durable.url, store_held=folder))
             assert await two.learn(1) == "StoreUnavailable"
             await anyio.sleep(1)
             assert await two.learn(1) == "StoreUnavailable"

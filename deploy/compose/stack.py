@@ -75,8 +75,10 @@ def variables(
     """
     replicas = int(given.get("CALSVC_REPLICAS") or defaults["CALSVC_REPLICAS"]) if "replicas" in layers else 1
     handout = given.get("CALSVC_HANDOUT_DIR")
+    half = machine.threads / 2
     told = {
-        "CALSVC_CPUS": f"{max(machine.threads / 2 / replicas, 0.1):.2f}",
+        "CALSVC_CPUS": f"{max(half / replicas, 0.1):.2f}",
+        "TRAINING_CPUS": f"{half:.2f}",
         "CALSVC_VERSION": machine.version,
         "CALSVC_GIT_SHA": machine.commit,
         "BUNDLE_DIR": str((ROOT / "data" / "bundle").resolve()),

@@ -129,8 +129,12 @@ def _machine() -> Machine:
 
 
 def _ensure_model() -> None:
-    """Train first where there is no model yet, as `just serve` does: the same rows are then held out everywhere."""
-    if (ROOT / "data" / "bundle").exists() and (ROOT / "data" / "holdout" / "stream.csv").exists():
+    """Train first where there is no model yet, as `just serve` does: the same rows are then held out everywhere.
+
+    Whoever names a bundle of his own has one.
+    """
+    here = (ROOT / "data" / "bundle").exists() and (ROOT / "data" / "holdout" / "stream.csv").exists()
+    if here or os.environ.get("BUNDLE_DIR"):
         return
     trained = subprocess.run([sys.executable, "-m", "calsvc.training.train", "--engine", "auto"], cwd=ROOT, check=False)
     if trained.returncode != 0:

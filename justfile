@@ -29,6 +29,21 @@ stream *args:
 stress *args:
     @exec {{ python }} -m streamsim stress "$@"
 
+# Run it in containers, with any of simulator, observability, mlflow, replicas: just up observability simulator
+[group('run')]
+up *args:
+    @{{ python }} deploy/compose/stack.py up "$@"
+
+# Remove the containers of all layers; with `volumes` also what they have stored
+[group('run')]
+down *args:
+    @{{ python }} deploy/compose/stack.py down "$@"
+
+# Follow what the containers say, all of them or some: just logs calsvc
+[group('run')]
+logs *args:
+    @{{ python }} deploy/compose/stack.py logs "$@"
+
 # Set rows aside that the model never sees, for streaming: just holdout --data FILE
 [group('model')]
 holdout *args:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.util import find_spec
 
 from calsvc.descriptors import raise_limit, room_for_connections
-from calsvc.errors import CalsvcError, HandoutError, SettingsError
+from calsvc.errors import BundleError, CalsvcError, HandoutError, SettingsError
 from calsvc.settings import Settings
 from calsvc.threads import available_cpus, thread_caps
 from calsvc.values import RegisteredModel
@@ -49,6 +50,11 @@ def _ensure_bundle(settings: Settings) -> None:
         return  # what the registry's alias points at is somebody's decision, not this process's
     if settings.model.exists() and not _is_outdated(settings):
         return
+    if not settings.model.exists() and find_spec("xgboost") is None:  # an image that only serves, for example
+        raise BundleError(
+            f"CALSVC_MODEL={settings.model}: there is no bundle, and nothing is installed here that could train one: "
+            "put or mount one there (just train makes it), or name a registry's, such as models:/calories@champion"
+        )
     command = [sys.executable, "-m", "calsvc.training.train", "--engine", "auto", "--out", str(settings.model)]
     if _run(command) != 0:
         raise HandoutError("there is no model to serve, and training one has failed: see above")

@@ -8,12 +8,21 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
+
+REVISION: Final = "REVISION"
+"""File of this package in which an image's build notes the commit: in an image is neither a checkout nor git."""
 
 
 @cache
 def git_sha() -> str | None:
-    """Return the commit of the checkout this package lies in, or None where it was installed otherwise."""
+    """Return the commit that this package is of: as an image's build noted it, or else of the checkout it lies in.
+
+    None where it was installed in another way.
+    """
     folder = Path(__file__).resolve().parent
+    if noted := revision_noted_in(folder):
+        return noted
     command = ["git", "-C", str(folder), "rev-parse", "--verify", "HEAD:./"]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=5)  # is the package itself versioned there?
@@ -21,6 +30,15 @@ def git_sha() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.decode().strip()
+
+
+def revision_noted_in(folder: Path) -> str | None:
+    """Return the commit that is noted in a folder, None where there is none, or one that nobody knew."""
+    try:
+        noted = (folder / REVISION).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return noted if noted not in ("", "unknown") else None
 
 
 @cache

@@ -19,7 +19,7 @@ class Datasource(NamedTuple):
 
 
 PROMETHEUS: Final = Datasource("calsvc-prometheus", "prometheus")
-TRACES: Final = Datasource("calsvc-tempo", "tempo")
+TRACES: Final = Datasource("calsvc-jaeger", "jaeger")
 LOGS: Final = Datasource("calsvc-loki", "loki")
 PROFILES: Final = Datasource("calsvc-pyroscope", "grafana-pyroscope-datasource")
 DATASOURCES: Final = (PROMETHEUS, TRACES, LOGS, PROFILES)
@@ -45,12 +45,12 @@ def explore(title: str, datasource: Datasource, query: Mapping[str, Any]) -> Lin
 SLOW_TRACES: Final = explore(
     "Traces of more than 50 ms",
     TRACES,
-    {"queryType": "traceql", "query": f'{{resource.service.name="{SERVICE_NAME}" && duration>50ms}}'},
+    {"queryType": "search", "service": SERVICE_NAME, "minDuration": "50ms"},
 )
 FAILED_TRACES: Final = explore(
     "Traces of failed requests",
     TRACES,
-    {"queryType": "traceql", "query": f'{{resource.service.name="{SERVICE_NAME}" && status=error}}'},
+    {"queryType": "search", "service": SERVICE_NAME, "tags": "error=true"},
 )
 WARNINGS: Final = explore(
     "Warnings and errors in the logs",

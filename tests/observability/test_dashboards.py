@@ -218,9 +218,9 @@ def test_signals_lead_to_each_other_by_datasources_that_are_provisioned():
     """Metrics to traces, traces to logs, profiles and metrics, logs to traces."""
     leads = {source["type"]: set(values_of(source["jsonData"], "datasourceUid")) for source in provisioned()}
     assert leads == {
-        "prometheus": {"calsvc-tempo"},
-        "tempo": {"calsvc-loki", "calsvc-pyroscope", "calsvc-prometheus"},
-        "loki": {"calsvc-tempo"},
+        "prometheus": {"calsvc-jaeger"},
+        "jaeger": {"calsvc-loki", "calsvc-pyroscope", "calsvc-prometheus"},
+        "loki": {"calsvc-jaeger"},
         "grafana-pyroscope-datasource": set(),
     }
 

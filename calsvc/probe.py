@@ -1,0 +1,69 @@
+"""Is the service of this container well? `python -m calsvc.probe [PATH]` asks it, as CALSVC_HOST and CALSVC_PORT say.
+
+For the health check of an image that has no curl. It runs every few seconds within the service's own share of the CPU,
+so it loads next to nothing: no HTTP client, and of the settings only those two.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+from calsvc.errors import SettingsError
+from calsvc.settings import Settings
+
+PATIENCE: Final = 4.0
+"""Seconds for the whole answer; less than the health check itself may take."""
+_KEYS: Final = ("CALSVC_HOST", "CALSVC_PORT")
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - who listens everywhere is asked on loopback
+
+
+def address(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Return where to ask the service: on its first port, where probes are answered with or without a second one.
+
+    Raises:
+        SettingsError: one of the two cannot be used, or the port is left to the system, which nobody else knows.
+    """
+    settings = Settings.from_env({key: environ[key] for key in _KEYS if key in environ})
+    if settings.port == 0:
+        raise SettingsError("CALSVC_PORT", "0", "a port that can be asked: 1..65535")
+    return _ANY.get(settings.host, settings.host), settings.port
+
+
+def ask(host: str, port: int, path: str) -> tuple[int, str]:
+    """Return status and body of a GET.
+
+    Raises:
+        OSError: nobody answers, or not in time.
+        ValueError: what answers speaks no HTTP.
+    """
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    with socket.create_connection((host, port), PATIENCE) as connection:
+        connection.sendall(request.encode())
+        with connection.makefile("rb") as answer:
+            head, _, body = answer.read(65536).partition(b"\r\n\r\n")
+    protocol, status, *_ = head.split(maxsplit=2)
+    if not protocol.startswith(b"HTTP/"):
+        raise ValueError(protocol)
+    return int(status), body.decode(errors="replace")
+
+
+def main(arguments: list[str]) -> int:
+    """Ask and print what was answered; return 0 where the service is well, 1 where not, 2 for a wrong setting."""
+    path = arguments[0] if arguments else "/healthz"
+    try:
+        host, port = address(os.environ)
+        status, body = ask(host, port, path)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"error: no answer from the service: {error}", file=sys.stderr)
+        return 1
+    print(status, body)
+    return 0 if status == 200 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -48,7 +48,7 @@ def stand_ins() -> Iterator[tuple[str, StandIn]]:
     if prometheus := shutil.which("prometheus"):
         yield (
             "PROMETHEUS_IMAGE",
-            StandIn({"/bin/prometheus": Path(prometheus)}, "65534:65534", ["/bin/prometheus"], ["/prometheus"]),
+            StandIn({"/usr/bin/prometheus": Path(prometheus)}, "65534:65534", ["/usr/bin/prometheus"], ["/prometheus"]),
         )
     if (server := shutil.which("redis-server")) and (client := shutil.which("redis-cli")):
         programs = {"/usr/bin/valkey-server": Path(server), "/usr/bin/valkey-cli": Path(client)}

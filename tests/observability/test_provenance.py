@@ -1,10 +1,11 @@
 """What a process says that it is."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from observability.provenance import git_sha, resource_of
+from observability.provenance import REVISION, git_sha, resource_of, revision_noted_in
 
 
 @pytest.mark.parametrize("service", ["calsvc", "streamsim"])
@@ -18,3 +19,11 @@ def test_a_resource_says_which_service_version_instance_and_commit(service: str)
     assert one.pop("service.name") == service
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", one.pop("service.version"))
     assert one == {}
+
+
+@pytest.mark.parametrize(("noted", "told"), [("abc\n", "abc"), ("unknown\n", None), ("", None), (None, None)])
+def test_an_image_says_the_commit_that_its_build_has_noted(tmp_path: Path, noted: str | None, told: str | None):
+    """In a file of the package; none, or one that nobody knew, is no commit."""
+    if noted is not None:
+        (tmp_path / REVISION).write_text(noted)
+    assert revision_noted_in(tmp_path) == told

@@ -35,6 +35,17 @@ def composed(folder: Path, *components: str, base: str = "base") -> Sequence[Obj
     return tuple(yaml.safe_load_all(rendered(folder)))
 
 
+def copied(folder: Path) -> Path:
+    """Copy everything that kustomize reads."""
+    for each in (ROOT / part for part in ("deploy", "observability")):
+        for file in each.rglob("*"):
+            if file.is_file() and file.suffix in {".yaml", ".yml", ".json", ".env", ".cfg"}:
+                target = folder / file.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+    return folder
+
+
 def of_kind(objects: Sequence[Object], *kinds: str) -> dict[str, Object]:
     """The objects of some kinds, by name."""
     return {each["metadata"]["name"]: each for each in objects if each["kind"] in kinds}

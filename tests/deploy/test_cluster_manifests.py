@@ -10,10 +10,10 @@ import yaml
 
 from tests.deploy.cluster import (
     COMPONENTS,
-    KUSTOMIZE,
     NAMESPACE,
     OVERLAYS,
     composed,
+    copied,
     data_of,
     environment_of,
     objects_of,
@@ -166,17 +166,6 @@ def test_a_change_of_a_file_replaces_the_pods_that_read_it(changed: str, owner: 
     before = pods_of(objects_of("minikube"))
     after = pods_of(tuple(yaml.safe_load_all(rendered(folder / "deploy" / "kustomize" / "minikube"))))
     assert [name for name in before if before[name].spec != after[name].spec] == [owner]
-
-
-def copied(folder: Path) -> Path:
-    """Copy everything that kustomize reads."""
-    for each in (KUSTOMIZE.parents[1] / part for part in ("deploy", "observability")):
-        for file in each.rglob("*"):
-            if file.is_file() and file.suffix in {".yaml", ".yml", ".json", ".env", ".cfg"}:
-                target = folder / file.relative_to(KUSTOMIZE.parents[1])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.read_bytes())
-    return folder
 
 
 @every_overlay

@@ -46,6 +46,13 @@ start_cluster() {
     minikube start --profile "$profile" --cpus "$cpus" --memory "${memory}m" --cni calico --addons metrics-server
 }
 
+# minikube's own looks once a minute: bursts would be over before the autoscaler has heard of them.
+look_at_cpu_often() {
+    kubectl --context "$profile" --namespace kube-system get deployment metrics-server --output yaml |
+        sed 's/--metric-resolution=[0-9]*s/--metric-resolution=15s/' |
+        kubectl --context "$profile" replace --filename -
+}
+
 load_image() { # image:tag
     # Under a tag of its own, so that a Deployment notices; and as dev, for `kubectl apply -k` by hand.
     if ! minikube image ls --profile "$profile" | grep "$1\$" >/dev/null; then
@@ -134,6 +141,7 @@ main() {
     ((${#built[@]} == 3)) || fail "the images could not be built; what went wrong is above"
     say 'Cluster'
     start_cluster
+    look_at_cpu_often
     for image in "${built[@]}"; do
         load_image "$image"
     done

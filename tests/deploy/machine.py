@@ -23,6 +23,7 @@ TOOLS = (
     "od",
     "realpath",
     "rm",
+    "sed",
     "tr",
 )
 """Of the system, that the scripts may count on."""
@@ -42,6 +43,8 @@ docker\\ build*--iidfile*)
     printf 'sha256:%s' "$(printf '%s' "${target%% *}" | od -An -v -tx1 | tr -d ' \\n')000000000000" >"${file%% *}"
     ;;
 minikube\\ image\\ ls*) printf '%s\\n' ${LOADED:-} ;;
+kubectl*get\\ deployment\\ metrics-server*) printf '%s\\n' '- --metric-resolution=60s' ;;
+kubectl*replace*) cat >>"$CALLS" ;;
 kubectl*get\\ deployments*) printf '%s\\n' deployment.apps/calsvc statefulset.apps/valkey ;;
 esac
 """

@@ -52,6 +52,8 @@ def test_everything_is_done_in_order(machine: Machine):
             )
         ),
         r"minikube start --profile calsvc --cpus \d+ --memory \d+m --cni calico --addons metrics-server",
+        "kubectl --context calsvc replace --filename -",
+        "- --metric-resolution=15s",
         r"minikube image load --profile calsvc calsvc:[0-9a-f]{12}",
         r"minikube image tag --profile calsvc calsvc:[0-9a-f]{12} calsvc:dev",
         r"minikube image load --profile calsvc calsvc-training:[0-9a-f]{12}",

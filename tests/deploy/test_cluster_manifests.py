@@ -24,7 +24,7 @@ from tests.deploy.kustomize import rendered
 
 LATEST_APPLIED = 262_144
 """Bytes of all annotations of an object, in which `kubectl apply` keeps the whole object as it was applied."""
-NEEDS = {"champion": ("mlflow",), "autoscale-in-flight": ("observability", "valkey"), "autoscale": ("valkey",)}
+NEEDS = {"champion": ("mlflow",), "autoscale-in-flight": ("observability", "proxy", "valkey"), "autoscale": ("valkey",)}
 VERSIONS = ("1.30", "1.33", "1.37")
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 

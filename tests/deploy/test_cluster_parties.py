@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from calsvc.settings import Settings
-from observability.signals import METRICS, STANDARD
 from tests.deploy.cluster import KUSTOMIZE, NAME, OVERLAYS, composed, data_of, objects_of, of_kind, pods_of
 from tests.needed import needed
 from tests.service_process import ROOT
 
+IN_FLIGHT = "haproxy_backend_current_sessions"
 STACK = ROOT / "observability" / "stack"
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
@@ -35,18 +35,19 @@ def test_the_collector_is_told_what_its_configuration_asks_for():
 
 
 def test_the_adapter_makes_the_metric_that_the_autoscaler_asks_for(tmp_path: Path):
-    """Of one that the service has, with labels by which its pod is found."""
+    """Of one that the proxy has (tests/live asks it) about its replicas, with the labels that Prometheus gives it."""
     folder = KUSTOMIZE / "components" / "autoscale-in-flight"
-    (rule,) = yaml.safe_load((folder / "adapter-values.yaml").read_text(encoding="utf-8"))["rules"]["custom"]
+    (rule,) = yaml.safe_load((folder / "adapter-values.yaml").read_text(encoding="utf-8"))["rules"]["external"]
     (scaler,) = of_kind(composed(tmp_path, "autoscale-in-flight"), "HorizontalPodAutoscaler").values()
-    assert rule["name"]["as"] == scaler["spec"]["metrics"][0]["pods"]["metric"]["name"]
-    metric, labels = re.fullmatch(r"(\w+)\{(.*)\}", rule["seriesQuery"]).groups()  # type: ignore[union-attr]
-    assert metric.removesuffix("_sum") in {each.exposed for each in (*METRICS, *STANDARD)}
-    assert metric in rule["metricsQuery"]
+    assert rule["name"]["as"] == scaler["spec"]["metrics"][0]["external"]["metric"]["name"]
+    assert rule["seriesQuery"].partition("{")[0] == IN_FLIGHT
+    assert f"{IN_FLIGHT}{{<<.LabelMatchers>>," in rule["metricsQuery"]
+    shared = (ROOT / "deploy" / "proxy" / "haproxy.cfg").read_text(encoding="utf-8")
+    (backend,) = re.findall(r'proxy="(\w+)"', rule["metricsQuery"])
+    assert f"\n    default_backend {backend}\n" in shared
     config = yaml.safe_load((STACK / "cluster" / "prometheus.yaml").read_text(encoding="utf-8"))
-    relabelled = {each.get("target_label") for each in config["scrape_configs"][0]["relabel_configs"]}
-    assert set(rule["resources"]["overrides"]) <= relabelled
-    assert all(f"{label}!=" in labels for label in rule["resources"]["overrides"])
+    (job,) = [each for each in config["scrape_configs"] if f'job="{each["job_name"]}"' in rule["seriesQuery"]]
+    assert set(rule["resources"]["overrides"]) <= {each.get("target_label") for each in job["relabel_configs"]}
 
 
 def without_discovery(config: Mapping[str, Any]) -> Any:
@@ -61,8 +62,11 @@ def test_prometheus_is_configured_as_on_one_pc():
     everywhere, here = (
         yaml.safe_load((STACK / path / "prometheus.yaml").read_text(encoding="utf-8")) for path in ("", "cluster")
     )
+    found = [job for job in here["scrape_configs"] if "kubernetes_sd_configs" in job]
+    here["scrape_configs"] = [job for job in here["scrape_configs"] if job["job_name"] != "proxy"]  # nowhere else
     assert without_discovery(here) == without_discovery(everywhere)
-    for job in here["scrape_configs"][:3]:
+    assert len(found) == 4
+    for job in found:
         renamed = {each.get("target_label"): each.get("source_labels") for each in job["relabel_configs"]}
         assert renamed["instance"] == ["__meta_kubernetes_pod_name"]
 

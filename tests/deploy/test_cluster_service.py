@@ -172,7 +172,7 @@ def test_the_simulator_takes_its_command_line(overlay: str):
 
 def test_the_autoscaler_goes_up_at_once_and_down_after_five_minutes(tmp_path: Path):
     """By CPU; and by requests in flight with the same patience."""
-    for component, kind in (("autoscale", "Resource"), ("autoscale-in-flight", "Pods")):
+    for component, kind in (("autoscale", "Resource"), ("autoscale-in-flight", "External")):
         (scaler,) = of_kind(composed(tmp_path, "valkey", component), "HorizontalPodAutoscaler").values()
         assert [metric["type"] for metric in scaler["spec"]["metrics"]] == [kind]
         behaviour = scaler["spec"]["behavior"]

@@ -13,6 +13,7 @@ import pytest
 from observability.signals import SERVICE_DRAINING, SERVICE_STOPPED
 from tests.conftest import Workshop
 from tests.deploy.cluster import KUSTOMIZE, objects_of
+from tests.deploy.test_cluster_parties import IN_FLIGHT
 from tests.live.containers import call, demand_images, wait_for
 from tests.live.images import DEFAULTS, ours
 from tests.live.pods import Yard
@@ -98,6 +99,8 @@ def test_the_proxy_finds_replicas_by_the_clusters_name(serving: Yard):
     url = serving.url("proxy", 8080)
     wait_for("a replica behind the proxy", lambda: call_or_none(f"{url}/readyz"))
     assert call(f"{url}/predict", WORKOUT)[0] == 200
+    told = metrics(serving.url("proxy", 8404))
+    assert re.search(rf'^{IN_FLIGHT}\{{proxy="replicas".*\}} 0$', told, re.MULTILINE)
 
 
 def call_or_none(url: str) -> bool:

@@ -75,8 +75,10 @@ def variables(
     """
     replicas = int(given.get("CALSVC_REPLICAS") or defaults["CALSVC_REPLICAS"]) if "replicas" in layers else 1
     handout = given.get("CALSVC_HANDOUT_DIR")
+    half = machine.threads / 2
     told = {
-        "CALSVC_CPUS": f"{max(machine.threads / 2 / replicas, 0.1):.2f}",
+        "CALSVC_CPUS": f"{max(half / replicas, 0.1):.2f}",
+        "TRAINING_CPUS": f"{half:.2f}",
         "CALSVC_VERSION": machine.version,
         "CALSVC_GIT_SHA": machine.commit,
         "BUNDLE_DIR": str((ROOT / "data" / "bundle").resolve()),
@@ -127,8 +129,12 @@ def _machine() -> Machine:
 
 
 def _ensure_model() -> None:
-    """Train first where there is no model yet, as `just serve` does: the same rows are then held out everywhere."""
-    if (ROOT / "data" / "bundle").exists() and (ROOT / "data" / "holdout" / "stream.csv").exists():
+    """Train first where there is no model yet, as `just serve` does: the same rows are then held out everywhere.
+
+    Whoever names a bundle of his own has one.
+    """
+    here = (ROOT / "data" / "bundle").exists() and (ROOT / "data" / "holdout" / "stream.csv").exists()
+    if here or os.environ.get("BUNDLE_DIR"):
         return
     trained = subprocess.run([sys.executable, "-m", "calsvc.training.train", "--engine", "auto"], cwd=ROOT, check=False)
     if trained.returncode != 0:

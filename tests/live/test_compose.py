@@ -37,6 +37,7 @@ def everything(workshop: Workshop) -> Iterator[Stack]:
     environ = mounted(workshop) | {
         "CALSVC_CPUS": "0.5",
         "CALSVC_REPLICAS": str(REPLICAS),
+        "STREAM_RPS": "50",
         "STREAM_ON": "3",
         "STREAM_OFF": "2",
         "STREAM_FEEDBACK_DELAY": "2",

@@ -121,8 +121,7 @@ def test_volumes_that_are_mounted_are_there(overlay: str):
     for pods in pods_of(objects_of(overlay)).values():
         mounted = {mount["name"] for each in pods.containers for mount in each.get("volumeMounts", [])}
         owned = {volume["name"] for volume in pods.spec.get("volumes", [])}
-        claimed = {"data"} if pods.kind == "StatefulSet" else set()
-        assert mounted == owned | claimed, pods.owner
+        assert mounted == owned, pods.owner
 
 
 @every_overlay

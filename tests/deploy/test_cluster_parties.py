@@ -132,8 +132,10 @@ def test_valkey_keeps_what_it_has_confirmed():
     assert (options["--appendonly"], options["--appendfsync"], options["--save"]) == ("yes", "everysec", "")
     assert options["--maxmemory-policy"] == "volatile-ttl"
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == [options["--dir"]]
-    (claim,) = of_kind(objects, "StatefulSet")["valkey"]["spec"]["volumeClaimTemplates"]
-    assert claim["metadata"]["labels"][NAME] == "valkey"
+    assert pods_of(objects)["valkey"].spec["volumes"] == [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "valkey"}}
+    ]
+    assert "volumeClaimTemplates" not in of_kind(objects, "StatefulSet")["valkey"]["spec"]  # nobody could change them
 
 
 def test_the_training_is_a_template_and_in_the_right_order():

@@ -44,6 +44,16 @@ down *args:
 logs *args:
     @{{ python }} deploy/compose/stack.py logs "$@"
 
+# Start a cluster in minikube with everything in it, replicas by load, and say how to get in (docs/kubernetes.md)
+[group('run')]
+k8s-up:
+    @deploy/kustomize/up.sh {{ python }}
+
+# Remove that cluster, with all that it has stored
+[group('run')]
+k8s-down:
+    @deploy/kustomize/down.sh
+
 # Set rows aside that the model never sees, for streaming: just holdout --data FILE
 [group('model')]
 holdout *args:

@@ -29,6 +29,11 @@ stream *args:
 stress *args:
     @exec {{ python }} -m streamsim stress "$@"
 
+# The same as a Job in a cluster, with replicas and CPU over time in its report: just k8s-stress 500 --duration 300
+[group('run')]
+k8s-stress *args:
+    @exec {{ python }} -m streamsim.cluster "$@"
+
 # Set rows aside that the model never sees, for streaming: just holdout --data FILE
 [group('model')]
 holdout *args:
@@ -91,6 +96,11 @@ bench-peers *args:
 [group('develop')]
 chaos *args:
     @{{ python }} -m tests.chaos "$@"
+
+# What an autoscaler makes of a load, simulated with measured costs: just capacity 2000 --off 25 (docs/capacity.md)
+[group('develop')]
+capacity *args:
+    @{{ python }} -m capacity "$@"
 
 # Load the service for half an hour, and see whether memory and files stay what they are (docs/soak.md)
 [group('develop')]

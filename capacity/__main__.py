@@ -73,6 +73,7 @@ def _simulate(measured: Measured, options: argparse.Namespace) -> None:
     scaler = Autoscaler(
         Bounds(options.min, max(options.min, options.max), down=down),
         cpu=options.target,
+        refused=options.refused,
         in_flight=options.in_flight,
         resolution=options.resolution,
     )
@@ -101,6 +102,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     top.add_argument("--limit", type=more, default=0.5, metavar="CORES", help="CPU that it may use at most")
     top.add_argument("--min", type=whole, default=2, metavar="N", help="minReplicas")
     top.add_argument("--max", type=whole, default=MOST, metavar="N", help="maxReplicas")
+    top.add_argument("--refused", type=more, metavar="N", help="averageValue of refusals a second, beside CPU")
     top.add_argument("--in-flight", type=more, metavar="N", help="averageValue of requests in flight, beside CPU")
     top.add_argument("--resolution", type=more, default=15.0, metavar="S", help="of metrics-server; minikube's: 60")
     top.add_argument("--down-window", type=_above(0.0, least=True), default=300.0, metavar="S", help="before any goes")

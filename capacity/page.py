@@ -1,5 +1,6 @@
 """docs/capacity.md: the part of it that is made of docs/capacity.json, between two marks in a text that is written."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -110,7 +111,8 @@ def costs(measured: Measured, limit: float = 0.5) -> str:
         f"{replica.before_start + replica.probe:g} s (assumed) for its pod and for the news that it is ready. "
         f"{measured.processor}, {measured.taken_at}."
     )
-    return table(["load", "calls/s", "CPU us a call", f"of {limit:g} core"], lines) + "\n\n" + told
+    wrapped = textwrap.fill(told, 120, break_on_hyphens=False)
+    return table(["load", "calls/s", "CPU us a call", f"of {limit:g} core"], lines) + "\n\n" + wrapped
 
 
 def _share(calls: float, microseconds: float, limit: float) -> str:

@@ -9,10 +9,15 @@ from capacity.service import Replica
 
 
 class Autoscaler(NamedTuple):
-    """A HorizontalPodAutoscaler and what it depends on. `cpu`: percent of the request; `in_flight`: mean of a pod."""
+    """A HorizontalPodAutoscaler and what it depends on.
+
+    `cpu`: percent of the request. Beside it, or alone, what Prometheus knows of each pod, on average over a minute:
+    `refused` calls a second, or calls `in_flight`, those that wait in sockets among them. None: not looked at.
+    """
 
     bounds: Bounds
     cpu: int | None = 60
+    refused: float | None = None
     in_flight: float | None = None
     sync: float = 15.0
     """`--horizontal-pod-autoscaler-sync-period`"""

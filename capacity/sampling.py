@@ -62,8 +62,8 @@ class MetricsServer:
 class Rates:
     """What Prometheus has scraped of a counter, and `rate()` of it over the last `window` seconds.
 
-    The counter is the sum of the durations of all requests, and its rate the mean number of them in flight (Little). It
-    is an integral: unlike a gauge it misses no burst that falls between two scrapes.
+    A counter misses no burst between two scrapes, as a gauge does. That of refusals tells how many there were a second,
+    the sum of the durations of all requests how many were in flight on average (Little).
     """
 
     interval: float = 15.0

@@ -69,22 +69,22 @@ def replica_of(measured: Measured, limit: float = 0.5) -> Replica:
 def settings(replica: Replica, high: int = MOST) -> list[Setting]:
     """Return what is compared: the recommended setting first, then what is otherwise in each of the others."""
     bounds = Bounds(2, high, UP, SLOWLY)
-    half = replica._replace(request=replica.limit / 2)
-    plain = Autoscaler(bounds, cpu=60)
+    best, half = Autoscaler(bounds, cpu=CPU), replica._replace(request=REQUEST)
+    quick = bounds._replace(down=DOWN._replace(window=60.0))
+    dear = half._replace(cost=Cost(tuple((rate, 4 * cost) for rate, cost in half.cost.points)))
     return [
-        Setting("recommended", Autoscaler(bounds, cpu=60), half),
-        Setting("one replica at least", plain._replace(bounds=bounds._replace(low=1)), half),
-        Setting("request = limit", plain, replica),
-        Setting("target 40 %", plain._replace(cpu=40), half),
-        Setting("target 80 %", plain._replace(cpu=80), half),
-        Setting("and requests in flight, 32", plain._replace(in_flight=32), half),
-        Setting("metrics every 60 s (minikube's addon)", plain._replace(resolution=60.0), half),
-        Setting(
-            "down after 60 s, all at once",
-            plain._replace(bounds=bounds._replace(down=DOWN._replace(window=60.0))),
-            half,
-        ),
-        Setting("connections live 60 s, no proxy", plain, half, reconnect=60.0),
+        Setting("recommended", best, half),
+        Setting("at most four replicas", best._replace(bounds=bounds._replace(high=4)), half),
+        Setting("one replica at least", best._replace(bounds=bounds._replace(low=1)), half),
+        Setting("four replicas at least", best._replace(bounds=bounds._replace(low=4)), half),
+        Setting("target 30 %", best._replace(cpu=30), half),
+        Setting("target 100 %", best._replace(cpu=100), half),
+        Setting("and refusals, 100 a second", best._replace(refused=100.0), half),
+        Setting("and requests in flight, 16 (no metric has them)", best._replace(in_flight=16.0), half),
+        Setting("metrics every 60 s (minikube's addon)", best._replace(resolution=60.0), half),
+        Setting("down after 60 s, all at once", best._replace(bounds=quick), half),
+        Setting("connections live 60 s, no proxy", best, half, reconnect=60.0),
+        Setting("a call costs four times as much", best, dear),
     ]
 
 

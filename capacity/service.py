@@ -78,7 +78,7 @@ class Served(NamedTuple):
 class Running:
     """A replica that runs. `waiting`: calls taken and not answered; `used`: CPU seconds since its start.
 
-    `durations`: seconds that all its calls together have been in it.
+    `durations`: seconds that all its calls together have been in it; `refused`: calls.
     """
 
     number: int
@@ -88,6 +88,7 @@ class Running:
     waiting: int = 0
     used: float = 0.0
     durations: float = 0.0
+    refused: int = 0
     gone_at: float = math.inf
     unlisted_at: float = math.inf
     _left: float = 0.0
@@ -95,6 +96,10 @@ class Running:
     def idle_until(self, kind: Replica) -> None:
         """Spend a step on the start alone."""
         self.used = min(self.used + kind.limit * STEP, kind.start_cpu)
+
+    def rest(self) -> None:
+        """Spend a step on nothing: time that was not used is not kept."""
+        self._left = 0.0
 
     def serve(self, arrivals: int, kind: Replica) -> Served:
         """Spend a step on calls.
@@ -104,7 +109,7 @@ class Running:
         """
         before = self.waiting
         if not arrivals and not before:
-            self._left = 0.0
+            self.rest()
             return Served(0, 0, 0.0, 0.0)
         cost = kind.cost.at((before + arrivals) / STEP)
         budget = kind.limit * STEP + self._left
@@ -114,6 +119,7 @@ class Running:
         self.waiting = before + taken - answered
         self._left = budget - answered * cost if self.waiting else 0.0
         self.used += answered * cost
+        self.refused += arrivals - taken
         self.durations += answered * cost + (before + self.waiting) / 2 * STEP
         wait = cost / kind.limit
         # Whoever finds the limit used up waits for the next period first, and then for those before it.

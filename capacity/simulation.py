@@ -53,6 +53,7 @@ class Cluster:
         self._made = self._told
         self._scaler = Scaler(scaler.bounds)
         self._cpu, self._flights = MetricsServer(scaler.resolution), Rates()
+        self._refusals = Rates()
         self._truths: Counter[int] = Counter()
         self._window, self._moments = _Window(), list[Moment]()
         self._counts: Counter[str] = Counter()
@@ -63,7 +64,7 @@ class Cluster:
         now, scaler = number * STEP, self._setup.autoscaler
         if _due(number, scaler.resolution, self._setup.phase):
             self._look(now)
-        if scaler.in_flight is not None and _due(number, self._flights.interval, self._setup.phase):
+        if _due(number, self._flights.interval, self._setup.phase):
             self._scrape(now)
         if _due(number, scaler.sync, self._setup.phase + scaler.sync / 2):
             self._sync(now)
@@ -84,7 +85,11 @@ class Cluster:
         self._cpu.look(now, {each.number: Used(each.started, each.used) for each in started})
 
     def _scrape(self, now: float) -> None:
-        self._flights.look(now, {each.number: each.durations for each in self._running if each.started <= now})
+        started = [each for each in self._running if each.started <= now]
+        if self._setup.autoscaler.in_flight is not None:
+            self._flights.look(now, {each.number: each.durations for each in started})
+        if self._setup.autoscaler.refused is not None:
+            self._refusals.look(now, {each.number: float(each.refused) for each in started})
 
     def _sync(self, now: float) -> None:
         told = self._scaler.decide(self._told, self._recommended(now), now)
@@ -100,6 +105,8 @@ class Cluster:
         found: list[int | None] = []
         if scaler.cpu is not None:
             found.append(self._wanted(Cpu(scaler.cpu, kind.request), self._cpu, now))
+        if scaler.refused is not None:
+            found.append(self._wanted(Average(scaler.refused), self._refusals, now))
         if scaler.in_flight is not None:
             found.append(self._wanted(Average(scaler.in_flight), self._flights, now))
         known = [each for each in found if each is not None]
@@ -138,6 +145,9 @@ class Cluster:
     def _serve(self, number: int, now: float) -> None:
         predictions, truths = self._arrivals(number, now)
         calls = predictions + truths
+        if not calls and not any(each.waiting for each in self._running):
+            self._rest(now)
+            return
         listed = [each for each in self._running if each.ready_at <= now < each.unlisted_at]
         self._spread(listed)
         shares = shared(calls, [each.weight for each in listed], number) if listed else []
@@ -146,6 +156,15 @@ class Cluster:
         for each in self._running:
             refused += self._serve_one(each, given.get(each.number, 0), now)
         self._count(number, (predictions, truths), refused)
+
+    def _rest(self, now: float) -> None:
+        """Let a step pass in which nobody has anything to do, but to start: most are like that."""
+        for each in self._running:
+            if each.ready_at <= now:
+                each.rest()
+                self._window.limits += self._kind.limit * STEP
+            elif each.started <= now:
+                each.idle_until(self._kind)
 
     def _arrivals(self, number: int, now: float) -> tuple[int, int]:
         load, since = self._setup.load, now - BEFORE

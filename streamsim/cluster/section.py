@@ -74,31 +74,30 @@ def _back(watched: Watched, least: int) -> float | None:
 
 
 def _seconds(value: float | None) -> str:
-    return NOT_SEEN if value is None else f"{value:.0f} s"
+    return NOT_SEEN if value is None else f"{round(value)} s"
 
 
 def as_html(watched: Watched) -> str:
     """Return the section: facts, charts over one common time, every change, and what could not be seen."""
-    told = [
-        (f"{each.at:.0f} s", f"{each.before} to {each.after}", "the load" if _during(watched, each) else "after it")
-        for each in turns(watched)
-    ]
+    told = [(f"{each.at:.0f} s", f"{each.before} to {each.after}", _when(watched, each)) for each in turns(watched)]
     missing = [(reason, str(number)) for reason, number in watched.failed.items()]
     parts = [
         "<h2>The cluster meanwhile</h2>",
         table(("", "value"), facts(watched).items()),
-        '<div class="grid2">' + "".join(_figures(watched)) + "</div>",
         "<p>Seconds count from the first record; what is left of 0 was before the load, as far as the clocks of the "
         "cluster and of this machine agree. CPU comes from metrics-server, which averages and is late; the percentage "
         "is what the autoscaler acts on.</p>",
-        table(("change at", "replicas", "during"), told) if told else "<p>The number of replicas did not change.</p>",
+        '<div class="grid2">' + "".join(_figures(watched)) + "</div>",
+        table(("change at", "replicas", "when"), told) if told else "<p>The number of replicas did not change.</p>",
         table(("what could not be seen", "times"), missing) if missing else "",
     ]
     return "".join(parts)
 
 
-def _during(watched: Watched, turn: Turn) -> bool:
-    return turn.at <= watched.ended - watched.began
+def _when(watched: Watched, turn: Turn) -> str:
+    if turn.at < 0:
+        return "before the load"
+    return "during the load" if turn.at <= watched.ended - watched.began else "after the load"
 
 
 def _figures(watched: Watched) -> list[str]:

@@ -118,11 +118,11 @@ def test_a_burst_shorter_than_a_turn_is_averaged_away():
 
 
 @pytest.mark.parametrize("phase", [1.0, 6.0, 11.0])
-def test_requests_in_flight_tell_what_the_average_hides(phase: float):
-    """The same bursts, with their mean number in flight beside CPU: it grows, whenever it is looked at."""
+@pytest.mark.parametrize("beside", [{"in_flight": 16.0}, {"refused": 100.0}])
+def test_what_is_refused_or_in_flight_tells_what_the_average_hides(phase: float, beside: dict[str, float]):
+    """The same bursts, with another metric beside CPU: it grows, whenever it is looked at."""
     load = Load(name="bursts", rps=20_000, on=5.0, off=25.0, lasts=300.0, truth_after=None)
-    scaler = Autoscaler(Bounds(1, 20), cpu=60, in_flight=16.0)
-    outcome = simulate(Setup(load, scaler, KIND, phase=phase))
+    outcome = simulate(Setup(load, Autoscaler(Bounds(1, 20), cpu=60, **beside), KIND, phase=phase))
     assert max(each.told for each in outcome.moments) >= 3
     late = [each for each in outcome.moments if 200 < each.at <= 300]
     assert sum(each.errors for each in late) < sum(each.rate for each in late) / 4

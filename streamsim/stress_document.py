@@ -12,13 +12,17 @@ from streamsim.summary import Summary, Verdict
 from streamsim.tally import Timings, Totals
 from streamsim.timeline import Second
 
-BEGIN: Final = "----- report of a load test, JSON -----"
-END: Final = "----- end of the report -----"
+MARK: Final = "report| "
+END: Final = "end"
 
 
 def printed(document: Mapping[str, Any]) -> str:
-    """Return a report between two lines of its own. No line is long: what carries logs cuts at 16 KiB."""
-    return f"{BEGIN}\n{json.dumps(document, indent=1)}\n{END}"
+    """Return a report as lines that can be told from others: what is said to stderr meanwhile may come between them.
+
+    No line is long: what carries logs cuts at 16 KiB.
+    """
+    lines = [*json.dumps(document, indent=1).splitlines(), END]
+    return "\n".join(f"{MARK}{line}" for line in lines)
 
 
 def found(log: str) -> dict[str, Any] | None:
@@ -27,12 +31,11 @@ def found(log: str) -> dict[str, Any] | None:
     Raises:
         ReportError: what stands there is no report.
     """
-    _, begun, rest = log.partition(f"{BEGIN}\n")
-    text, ended, _ = rest.partition(f"\n{END}")
-    if not (begun and ended):
+    lines = [line.removeprefix(MARK) for line in log.splitlines() if line.startswith(MARK)]
+    if not lines or lines[-1] != END:
         return None
     try:
-        document = json.loads(text)
+        document = json.loads("\n".join(lines[:-1]))
     except ValueError as error:
         raise ReportError(f"the log holds a report that is no JSON: {error}") from None
     if not isinstance(document, dict):

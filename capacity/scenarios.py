@@ -83,6 +83,7 @@ def settings(replica: Replica, high: int = MOST) -> list[Setting]:
         Setting("and requests in flight, 16 (no metric has them)", best._replace(in_flight=16.0), half),
         Setting("metrics every 60 s (minikube's addon)", best._replace(resolution=60.0), half),
         Setting("down after 60 s, all at once", best._replace(bounds=quick), half),
+        Setting("a proxy that hears of a replica 15 s later", best, half._replace(probe=half.probe + 15)),
         Setting("connections live 60 s, no proxy", best, half, reconnect=60.0),
         Setting("a call costs four times as much", best, dear),
     ]

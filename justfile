@@ -54,6 +54,11 @@ k8s-up:
 k8s-down:
     @deploy/kustomize/down.sh
 
+# Load that cluster from a Job in it; the report has replicas and CPU over time: just k8s-stress 500 --duration 300
+[group('run')]
+k8s-stress *args:
+    @exec {{ python }} -m streamsim.cluster "$@"
+
 # Set rows aside that the model never sees, for streaming: just holdout --data FILE
 [group('model')]
 holdout *args:
@@ -116,6 +121,11 @@ bench-peers *args:
 [group('develop')]
 chaos *args:
     @{{ python }} -m tests.chaos "$@"
+
+# What an autoscaler makes of a load, simulated with measured costs: just capacity 2000 --off 25 (docs/capacity.md)
+[group('develop')]
+capacity *args:
+    @{{ python }} -m capacity "$@"
 
 # Load the service for half an hour, and see whether memory and files stay what they are (docs/soak.md)
 [group('develop')]

@@ -24,16 +24,20 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """An axis: its title, its ticks as (value, text) where they are not to be found, and a scale for values."""
+    """An axis: its title, its ticks as (value, text) where they are not to be found, and a scale for values.
+
+    `ends`: from where to where it goes at least, so that several charts can be read one below the other.
+    """
 
     title: str
     ticks: Sequence[tuple[float, str]] = ()
     scale: Callable[[float], float] = field(default=float)
+    ends: tuple[float, float] | None = None
 
 
 def chart(lines: Sequence[Line], x: Axis, y: Axis) -> str:
     """Draw lines over common axes; y starts at 0. Width and height follow the page, text is 11 units of 360."""
-    xs = [x.scale(at) for line in lines for at, _ in line.points]
+    xs = [x.scale(at) for at in (*(x.ends or ()), *(at for line in lines for at, _ in line.points))]
     ys = [value for line in lines for _, value in line.points if value is not None]
     low, high = (min(xs), max(xs)) if xs else (0.0, 1.0)
     step = nice_step(max(ys, default=0.0))

@@ -25,5 +25,13 @@ class OutputError(SimulatorError):
     """A file that was asked for (the record, the report) cannot be written."""
 
 
+class ReportError(SimulatorError):
+    """What should be the report of a load test is none."""
+
+
+class ClusterError(SimulatorError):
+    """The cluster cannot be asked, refuses, or lacks what is needed; the message says what to do."""
+
+
 class DemoFailed(SimulatorError):
     """A step of the demonstration did not end well."""

@@ -1,7 +1,7 @@
 """Latencies in HDR histograms: 1 us to 1 h at three significant digits, 200 kB each, whatever the number of records."""
 
 import math
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from hdrh.histogram import HdrHistogram
 
@@ -25,6 +25,17 @@ class Latency:
 
     def __init__(self) -> None:
         self._histogram = HdrHistogram(1, HIGHEST_US, 3)
+
+    @classmethod
+    def decoded(cls, text: str) -> Self:
+        """Return the distribution that `encoded` wrote.
+
+        Raises:
+            Exception: of the library, of many kinds, where the text is something else.
+        """
+        latency = cls()
+        latency._histogram = HdrHistogram.decode(text)
+        return latency
 
     def record(self, seconds: float) -> None:
         """Count one duration; below 1 us counts as 1 us, above 1 h as 1 h."""

@@ -4,9 +4,12 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 
@@ -19,13 +22,16 @@ from streamsim.run import Plan, launch
 from streamsim.scrapes import scrape_of
 from streamsim.service_view import Look, read_metrics, service_view
 from streamsim.source import load
-from streamsim.stress_report import Outcome, as_html, as_json, shown
+from streamsim.stress_document import printed
+from streamsim.stress_report import Outcome, as_html, as_json, measured, shown
 from streamsim.summary import COULD_NOT_RUN, MET, MISSED, Summary, Verdict, disagreement, undelivered
 from streamsim.tally import Tally
 from streamsim.timeline import Timeline
 
 LAG_LIMIT_MS: Final = 10.0
 """A generator that is later than this for 1 % of its requests measures itself."""
+PRINTED: Final = Path("-")
+"""`--report -`: no folder, the JSON goes to the output, for whoever can read that alone."""
 
 
 class Thresholds(NamedTuple):
@@ -41,25 +47,35 @@ def stress(options: argparse.Namespace) -> int:
     Raises:
         SimulatorError: it could not run.
     """
+    if options.report != PRINTED:
+        return _stress(options, options.report)
+    with tempfile.TemporaryDirectory(prefix="stress-") as folder:
+        return _stress(options, Path(folder))
+
+
+def _stress(options: argparse.Namespace, folder: Path) -> int:
     scrape, token = scrape_of(options, os.environ), token_of(os.environ, options.url)
-    plan = replace(stress_plan(options, load(options.data, options.seed)), scrape=scrape, token=token)
+    plan = replace(stress_plan(options, load(options.data, options.seed), folder), scrape=scrape, token=token)
     tally, console = Tally(timeline=Timeline()), Console()
     before = Look(time.monotonic(), read_metrics(plan.url, token))
     summary = launch(plan, screen_for(console), tally)
     view = service_view(before, Look(time.monotonic(), read_metrics(plan.url, token)))
     verdict = judge_stress(summary, Thresholds(options.p99, options.errors))
-    outcome = Outcome(summary, tally, verdict, view, settings(options), generator_note(summary))
+    outcome = Outcome(summary, measured(tally), verdict, view, settings(options), generator_note(summary))
     show_summary(console, summary)
     _show_view(console, outcome)
-    _write(options, outcome)
-    console.out(f"report: {options.report / 'report.html'}", highlight=False)
+    if options.report == PRINTED:
+        print(printed(as_json(outcome)), flush=True)
+    else:
+        write(folder, as_json(outcome), as_html(outcome))
+        console.out(f"report: {folder / 'report.html'}", highlight=False)
     for line in filter(None, (outcome.note, verdict.reason)):
         print(f"streamsim: {line}", file=sys.stderr)
     return verdict.exit_code
 
 
-def stress_plan(options: argparse.Namespace, rows: Rows) -> Plan:
-    """Turn parsed options into a plan, with a journal in the report's folder."""
+def stress_plan(options: argparse.Namespace, rows: Rows, folder: Path) -> Plan:
+    """Turn parsed options into a plan, with a journal in `folder`."""
     on, off = options.burst or (options.duration, 0.0)
     schedule = Schedule(
         options.rps,
@@ -72,7 +88,7 @@ def stress_plan(options: argparse.Namespace, rows: Rows) -> Plan:
     return Plan(
         url=options.url,
         schedule=schedule,
-        journal=options.report / "owed.db",
+        journal=folder / "owed.db",
         rows=rows,
         first_lap=int(time.time()),  # a service that has run before gets ids that it has not seen yet
         feedback_delay=options.feedback_delay,
@@ -135,10 +151,15 @@ def _show_view(console: Console, outcome: Outcome) -> None:
         console.out(f"{fact.name:<{width}}  {shown(fact)}", highlight=False)
 
 
-def _write(options: argparse.Namespace, outcome: Outcome) -> None:
+def write(folder: Path, document: Mapping[str, Any], page: str) -> None:
+    """Write a report into its folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
-        options.report.mkdir(parents=True, exist_ok=True)
-        (options.report / "report.json").write_text(json.dumps(as_json(outcome), indent=2) + "\n")
-        (options.report / "report.html").write_text(as_html(outcome), encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(json.dumps(document, indent=2) + "\n")
+        (folder / "report.html").write_text(page, encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{options.report}: the report cannot be written: {error.strerror}") from None
+        raise OutputError(f"{folder}: the report cannot be written: {error.strerror}") from None

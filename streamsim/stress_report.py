@@ -6,21 +6,38 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from streamsim.charts import Axis, Line, chart, legend
+from streamsim.latency import Latency
 from streamsim.service_view import Fact
 from streamsim.summary import MET, MISSED, Summary, Verdict
 from streamsim.summary import as_json as summary_as_json
 from streamsim.tally import Tally
+from streamsim.timeline import Second
 
 PERCENTILES: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 100.0)
 PERCENT_TICKS: Final = tuple((each, f"{each:g}") for each in (0.0, 90.0, 99.0, 99.9, 99.99))
 HEADLINES: Final = {MET: "Thresholds met", MISSED: "Threshold missed"}
 
 
+class Measured(NamedTuple):
+    """The distributions of a load test, whole, and how it went second by second."""
+
+    from_planned: Latency
+    from_sent: Latency
+    schedule_lag: Latency
+    seconds: Sequence[Second]
+
+
+def measured(tally: Tally) -> Measured:
+    """Return what a tally has measured."""
+    seconds = tally.timeline.seconds() if tally.timeline else []
+    return Measured(tally.from_planned, tally.from_sent, tally.schedule_lag, seconds)
+
+
 class Outcome(NamedTuple):
     """All there is to say about a load test. `note` says that the generator was the bottleneck, or is empty."""
 
     summary: Summary
-    tally: Tally
+    measured: Measured
     verdict: Verdict
     view: Sequence[Fact]
     settings: Mapping[str, str]
@@ -29,21 +46,21 @@ class Outcome(NamedTuple):
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """Return everything as one JSON object; latencies in milliseconds, the encoded histograms in microseconds."""
-    tally = outcome.tally
-    histograms = {"from_planned": tally.from_planned, "from_sent": tally.from_sent, "schedule_lag": tally.schedule_lag}
+    of = outcome.measured
+    histograms = {"from_planned": of.from_planned, "from_sent": of.from_sent, "schedule_lag": of.schedule_lag}
     return {
         **summary_as_json(outcome.summary, outcome.verdict),
         "settings": dict(outcome.settings),
         "generator_bottleneck": outcome.note or None,
         "percentiles": {name: {f"{each:g}": of.at(each) for each in PERCENTILES} for name, of in histograms.items()},
         "hdrhistogram": {name: of.encoded() for name, of in histograms.items()},
-        "timeline": [second._asdict() for second in tally.timeline.seconds()] if tally.timeline else [],
+        "timeline": [second._asdict() for second in of.seconds],
         "service": {fact.name: {"value": fact.value, "unit": fact.unit} for fact in outcome.view},
     }
 
 
-def as_html(outcome: Outcome) -> str:
-    """Return the page: verdict, latency distribution, timeline, and the service's own view."""
+def as_html(outcome: Outcome, around: Sequence[str] = ()) -> str:
+    """Return the page: verdict, latency distribution, timeline, what was seen `around` it, the service's own view."""
     headline = HEADLINES.get(outcome.verdict.exit_code, "Could not run")
     reasons = [line for line in (outcome.note, outcome.verdict.reason) if line]
     rate, url = (html.escape(outcome.settings.get(name, "")) for name in ("rps", "url"))
@@ -52,10 +69,11 @@ def as_html(outcome: Outcome) -> str:
         f'<p class="verdict {"good" if outcome.verdict.exit_code == MET else "bad"}">{headline}</p>',
         *(f"<p>{html.escape(line[0].upper() + line[1:])}.</p>" for line in reasons),
         _tiles(outcome.summary),
-        "<h2>Latency</h2>" + _distribution(outcome.tally),
-        "<h2>Timeline</h2>" + _timeline(outcome.tally),
+        "<h2>Latency</h2>" + _distribution(outcome.measured),
+        "<h2>Timeline</h2>" + _timeline(outcome.measured.seconds),
+        *around,
         "<h2>The service's own view</h2>" + _view(outcome.view),
-        "<h2>Options</h2>" + _table(("option", "value"), outcome.settings.items()),
+        "<h2>Options</h2>" + table(("option", "value"), outcome.settings.items()),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Stress report</title>'
@@ -79,30 +97,30 @@ def _tiles(summary: Summary) -> str:
     return '<dl class="tiles">' + "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in tiles.items()) + "</dl>"
 
 
-def _distribution(tally: Tally) -> str:
+def _distribution(of: Measured) -> str:
     lines = [
-        Line("from planned send", "a", tally.from_planned.curve()),
-        Line("from actual send", "b", tally.from_sent.curve()),
+        Line("from planned send", "a", of.from_planned.curve()),
+        Line("from actual send", "b", of.from_sent.curve()),
     ]
     # 100 % lies at infinity: the last point is drawn one halving beyond the one before it.
     farthest = max((len(line.points) for line in lines), default=0) / 5
     axis = Axis(
         title="percentile", ticks=PERCENT_TICKS, scale=lambda p: min(-math.log2(max(1 - p / 100, 1e-12)), farthest)
     )
-    columns = (tally.from_planned, tally.from_sent, tally.schedule_lag)
+    columns = (of.from_planned, of.from_sent, of.schedule_lag)
     rows = [(f"{each:g} %", *(_number(column.at(each)) for column in columns)) for each in PERCENTILES]
     return (
         '<div class="grid2">'
-        + _figure("Milliseconds by percentile", lines, axis)
-        + _table(("percentile", "from planned, ms", "from sent, ms", "generator lag, ms"), rows)
+        + figure("Milliseconds by percentile", lines, axis)
+        + table(("percentile", "from planned, ms", "from sent, ms", "generator lag, ms"), rows)
         + "</div>"
         "<p>From the planned send time a frozen service counts with every request that had to wait for it; "
         "from the actual one, waiting inside the generator is left out.</p>"
     )
 
 
-def _timeline(tally: Tally) -> str:
-    seconds = tally.timeline.seconds() if tally.timeline else []
+def _timeline(of: Sequence[Second]) -> str:
+    seconds = list(of)
     while seconds and not seconds[-1].planned:  # stragglers: a last second of no length would look like a collapse
         seconds.pop()
     axis = Axis(title="seconds")
@@ -111,15 +129,16 @@ def _timeline(tally: Tally) -> str:
         return Line(name, style, [(each.second, getattr(each, field)) for each in seconds])
 
     figures = [
-        _figure("Requests per second", [line("sent", "a", "sent"), line("planned", "b", "planned")], axis),
-        _figure("Milliseconds from planned send", [line("p99", "a", "p99"), line("p50", "b", "p50")], axis),
-        _figure("Most in flight", [line("in flight", "a", "in_flight")], axis),
-        _figure("Errors per second", [line("errors", "c", "errors")], axis),
+        figure("Requests per second", [line("sent", "a", "sent"), line("planned", "b", "planned")], axis),
+        figure("Milliseconds from planned send", [line("p99", "a", "p99"), line("p50", "b", "p50")], axis),
+        figure("Most in flight", [line("in flight", "a", "in_flight")], axis),
+        figure("Errors per second", [line("errors", "c", "errors")], axis),
     ]
     return '<div class="grid2">' + "".join(figures) + "</div>"
 
 
-def _figure(title: str, lines: Sequence[Line], x: Axis) -> str:
+def figure(title: str, lines: Sequence[Line], x: Axis) -> str:
+    """Return a chart under its title and the names of its lines."""
     return f"<figure><figcaption>{title} {legend(lines)}</figcaption>{chart(lines, x, Axis(title=title))}</figure>"
 
 
@@ -127,7 +146,7 @@ def _view(view: Sequence[Fact]) -> str:
     if not view:
         return "<p>The service shows no metrics.</p>"
     rows = [(fact.name, shown(fact)) for fact in view]
-    return "<p>Differences of its metrics from just before to just after the run.</p>" + _table(("", "value"), rows)
+    return "<p>Differences of its metrics from just before to just after the run.</p>" + table(("", "value"), rows)
 
 
 def shown(fact: Fact) -> str:
@@ -135,7 +154,8 @@ def shown(fact: Fact) -> str:
     return f"{fact.value:,.0f}" if not fact.unit else f"{fact.value:,.3g} {fact.unit}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts."""
     cells = "".join(f"<th>{html.escape(each)}</th>" for each in head)
     lines = "".join("<tr>" + "".join(f"<td>{html.escape(each)}</td>" for each in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'

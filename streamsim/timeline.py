@@ -17,6 +17,7 @@ class Second(NamedTuple):
     in_flight: int
     """The most at any arrival of this second."""
     p50: float | None
+    p95: float | None
     p99: float | None
 
 
@@ -73,5 +74,5 @@ def quantile(ascending: Sequence[float], share: float) -> float | None:
 
 def _frozen(number: int, bucket: _Bucket) -> Second:
     ascending = sorted(bucket.latencies)
-    found = quantile(ascending, 0.5), quantile(ascending, 0.99)
+    found = quantile(ascending, 0.5), quantile(ascending, 0.95), quantile(ascending, 0.99)
     return Second(number, bucket.planned, bucket.sent, bucket.errors, bucket.in_flight, *found)

@@ -17,7 +17,7 @@ from streamsim.compare import parse
 from streamsim.latency import Latency
 from streamsim.service_view import Fact, Look, service_view
 from streamsim.stress import LAG_LIMIT_MS, Thresholds, generator_note, judge_stress
-from streamsim.stress_report import Outcome, as_html, as_json
+from streamsim.stress_report import Outcome, as_html, as_json, measured
 from streamsim.summary import Summary, Verdict
 from streamsim.tally import Tally
 from streamsim.timeline import Timeline, quantile
@@ -56,7 +56,7 @@ def outcome_of(tally: Tally, note: str = "") -> Outcome:
     summary = summary_of(tally)
     view = [Fact("/predict answered 200", 1000, ""), Fact("CPU <seconds> used", 1.5, "s")]
     settings = {"rps": "100", "url": "http://127.0.0.1:8000/?<script>"}
-    return Outcome(summary, tally, judge_stress(summary, THRESHOLDS), view, settings, note)
+    return Outcome(summary, measured(tally), judge_stress(summary, THRESHOLDS), view, settings, note)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def settings(replica: Replica, high: int = MOST) -> list[Setting]:
         Setting("target 30 %", best._replace(cpu=30), half),
         Setting("target 100 %", best._replace(cpu=100), half),
         Setting("and refusals, 100 a second", best._replace(refused=100.0), half),
-        Setting("and requests in flight, 16 (no metric has them)", best._replace(in_flight=16.0), half),
+        Setting("requests in flight at the proxy, 8, instead of CPU", best._replace(cpu=None, in_flight=8.0), half),
         Setting("metrics every 60 s (minikube's addon)", best._replace(resolution=60.0), half),
         Setting("down after 60 s, all at once", best._replace(bounds=quick), half),
         Setting("a proxy that hears of a replica 15 s later", best, half._replace(probe=half.probe + 15)),

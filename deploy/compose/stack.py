@@ -28,6 +28,8 @@ PAGES: Final = {
     "mlflow": [("MLFLOW_PUBLISHED", "MLflow")],
 }
 """What a browser finds: the variable of the port, and what is there; by layer."""
+PLACES: Final = 16
+"""How many replicas the proxy knows at most (replicas.cfg)."""
 USAGE: Final = f"just up [{'|'.join(LAYERS)} ...], just down [volumes], just logs [SERVICE ...]"
 
 
@@ -72,8 +74,13 @@ def variables(
 
     Half of the threads is shared by the replicas. A trained model and held-out rows are named by where they are at the
     moment: after another training they are elsewhere, and `just up` makes the containers anew.
+
+    Raises:
+        Refused: there cannot be as many replicas as are asked for.
     """
-    replicas = int(given.get("CALSVC_REPLICAS") or defaults["CALSVC_REPLICAS"]) if "replicas" in layers else 1
+    replicas = (
+        wanted_replicas(given.get("CALSVC_REPLICAS") or defaults["CALSVC_REPLICAS"]) if "replicas" in layers else 1
+    )
     handout = given.get("CALSVC_HANDOUT_DIR")
     half = machine.threads / 2
     told = {
@@ -87,6 +94,18 @@ def variables(
     }
     told |= {"HANDOUT_DIR": str(Path(handout).resolve())} if handout else {}
     return told | {key: given[key] for key in told if given.get(key)}
+
+
+def wanted_replicas(text: str) -> int:
+    """Return how many replicas are asked for.
+
+    Raises:
+        Refused: it is no number, or the proxy has no places for as many.
+    """
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= PLACES:
+        raise Refused(f"CALSVC_REPLICAS is {text}: say a whole number, 1 to {PLACES}", 2)
+    return number
 
 
 def pages(layers: Sequence[str], environ: Mapping[str, str]) -> list[str]:

@@ -92,6 +92,18 @@ def test_half_of_the_threads_is_shared_by_the_replicas(
     assert told["CALSVC_CPUS"] == cpus
 
 
+@pytest.mark.parametrize("number", ["many", "0", "-1", "2.5", "17"])
+def test_replicas_are_a_number_for_which_the_proxy_has_places(number: str):
+    """Else the key is named, with what it may be."""
+    with pytest.raises(Refused, match=f"^CALSVC_REPLICAS is {number}: .* 1 to 16"):
+        variables(("replicas",), MACHINE, {"CALSVC_REPLICAS": number}, DEFAULTS)
+
+
+def test_the_proxy_has_as_many_places_as_replicas_may_be_asked_for():
+    """In the second file of its configuration."""
+    assert f" calsvc 1-{stack.PLACES} " in (FOLDER / "replicas.cfg").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("layers", "url", "collector"),
     [

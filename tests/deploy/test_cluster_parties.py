@@ -136,6 +136,13 @@ def test_a_proxy_that_knows_no_replica_asks_the_cluster_for_one():
     assert [str(each["port"]) for each in service["spec"]["ports"]] == [port]
 
 
+def test_a_proxy_outlives_the_clusters_dns():
+    """Whatever DNS does not answer, addresses stay: whether anybody is there is the health check's to say."""
+    own = (KUSTOMIZE / "components" / "proxy" / "replicas.cfg").read_text()
+    held = dict(re.findall(r"^ +hold (\w+) (\w+)", own, re.MULTILINE))
+    assert {held.get(each) for each in ("timeout", "refused", "nx", "other")} == {"1h"}
+
+
 def test_valkey_keeps_what_it_has_confirmed():
     """On a volume, in a file that is written every second; full, it forgets the oldest, as docs/store.md says."""
     objects = objects_of("minikube")

@@ -15,8 +15,8 @@ from capacity.simulation import simulate
 PHASES: Final = (1.0, 6.0, 11.0)
 """When, after the load began, metrics are looked at: luck that nobody chooses. Each setup is run with all of them."""
 MOST: Final = 20
-CPU: Final = 60
-REQUEST: Final = 0.25
+CPU: Final = 150
+REQUEST: Final = 0.1
 PLAN_RPS: Final = 20.0
 STRESS_RPS: Final = 500.0
 THOUSANDFOLD: Final = 1000 * PLAN_RPS
@@ -77,8 +77,8 @@ def settings(replica: Replica, high: int = MOST) -> list[Setting]:
         Setting("at most four replicas", best._replace(bounds=bounds._replace(high=4)), half),
         Setting("one replica at least", best._replace(bounds=bounds._replace(low=1)), half),
         Setting("four replicas at least", best._replace(bounds=bounds._replace(low=4)), half),
-        Setting("target 30 %", best._replace(cpu=30), half),
-        Setting("target 100 %", best._replace(cpu=100), half),
+        Setting("target 75 %", best._replace(cpu=75), half),
+        Setting("target 250 %", best._replace(cpu=250), half),
         Setting("and refusals, 100 a second", best._replace(refused=100.0), half),
         Setting("requests in flight at the proxy, 8, instead of CPU", best._replace(cpu=None, in_flight=8.0), half),
         Setting("metrics every 60 s (minikube's addon)", best._replace(resolution=60.0), half),

@@ -113,8 +113,8 @@ def _reported(plan: Plan, kubectl: Kubectl, folder: Path, clock: Clock) -> int:
     for name, value in section.facts(watched).items():
         print(f"{name:<40} {value}")
     print(f"report: {folder / 'report.html'}", flush=True)
-    if reason := outcome.verdict.reason:
-        print(f"streamsim: {reason}", file=sys.stderr)
+    for line in filter(None, (outcome.note, outcome.verdict.reason)):
+        print(f"streamsim: {line}", file=sys.stderr)
     return outcome.verdict.exit_code
 
 

@@ -11,6 +11,8 @@ COMMAND: Final = ("python", "-m", "streamsim")
 CONTAINER: Final = "streamsim"
 COMPONENT: Final = "app.kubernetes.io/component"
 LEAVE_OUT: Final = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
+SLOWNESS: Final = 10
+"""Times its planned length that a load may take: whoever asks too much of a small cluster wants the report, too."""
 PATIENCE_S: Final = 300
 """Seconds that a Job has beside its load: to be scheduled, to start, to deliver its last truths."""
 KEPT_S: Final = 3600
@@ -48,7 +50,7 @@ def manifest(
         "metadata": {"name": name, "labels": _metadata(template)["labels"]},
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": math.ceil(seconds) + PATIENCE_S,
+            "activeDeadlineSeconds": math.ceil(SLOWNESS * seconds) + PATIENCE_S,
             "ttlSecondsAfterFinished": KEPT_S,
             "template": {"metadata": _metadata(template), "spec": spec},
         },

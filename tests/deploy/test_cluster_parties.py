@@ -123,6 +123,26 @@ def test_the_proxy_takes_its_configuration():
     assert int(places) >= of_kind(objects, "HorizontalPodAutoscaler")["calsvc"]["spec"]["maxReplicas"]
 
 
+def test_a_proxy_that_knows_no_replica_asks_the_cluster_for_one():
+    """DNS is half a minute late, and a rollout is over in ten seconds: a Service hears of who is ready at once."""
+    objects = objects_of("minikube")
+    own = (KUSTOMIZE / "components" / "proxy" / "replicas.cfg").read_text()
+    name, port = re.search(r"^ +server \S+ ([\w.-]+):(\d+) .*\bbackup$", own, re.MULTILINE).groups()  # type: ignore[union-attr]
+    service = of_kind(objects, "Service")[name.partition(".")[0]]
+    assert name == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
+    assert "clusterIP" not in service["spec"]
+    assert "publishNotReadyAddresses" not in service["spec"]
+    assert service["spec"]["selector"] == {NAME: "calsvc"}
+    assert [str(each["port"]) for each in service["spec"]["ports"]] == [port]
+
+
+def test_a_proxy_outlives_the_clusters_dns():
+    """Whatever DNS does not answer, addresses stay: whether anybody is there is the health check's to say."""
+    own = (KUSTOMIZE / "components" / "proxy" / "replicas.cfg").read_text()
+    held = dict(re.findall(r"^ +hold (\w+) (\w+)", own, re.MULTILINE))
+    assert {held.get(each) for each in ("timeout", "refused", "nx", "other")} == {"1h"}
+
+
 def test_valkey_keeps_what_it_has_confirmed():
     """On a volume, in a file that is written every second; full, it forgets the oldest, as docs/store.md says."""
     objects = objects_of("minikube")

@@ -96,6 +96,15 @@ def test_a_missed_threshold_is_the_exit_code_here_too(
     assert "Threshold missed" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_generator_that_was_too_slow_says_so(
+    cluster: Standin, service: ServiceProcess, workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Beside the latencies that it has spoilt, as `stress` does."""
+    load = ["8000", "--duration", "0.5", "--feedback-delay", "0.1", "--data", str(workshop.stream), "--p99", "1ms"]
+    assert main(asked(cluster, tmp_path / "out", "--url", service.url, "--watch", "1", *load)) == 99
+    assert "the generator itself was the bottleneck" in capsys.readouterr().err
+
+
 def test_without_metrics_and_through_failing_looks_it_goes_on(
     cluster: Standin, service: ServiceProcess, workshop: Workshop, tmp_path: Path
 ):

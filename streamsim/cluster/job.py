@@ -43,6 +43,7 @@ def manifest(
         container.pop(each, None)
     container |= {"command": list(COMMAND), "args": list(arguments), "resources": _resources(container, cpu)}
     _demand_tmp(spec, container)
+    spec["volumes"] = [_own(each) for each in spec.get("volumes") or []]
     spec |= {"containers": [container], "restartPolicy": "Never"}
     return {
         "apiVersion": "batch/v1",
@@ -78,6 +79,11 @@ def _demand_tmp(spec: dict[str, Any], container: dict[str, Any]) -> None:
         return
     mounts.append({"name": "stress-tmp", "mountPath": "/tmp"})  # noqa: S108
     spec["volumes"] = [*(spec.get("volumes") or []), {"name": "stress-tmp", "emptyDir": {}}]
+
+
+def _own(volume: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a volume; for a claim, which has its owner, and maybe its node, an empty one."""
+    return {"name": volume["name"], "emptyDir": {}} if "persistentVolumeClaim" in volume else dict(volume)
 
 
 def _metadata(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,6 +168,9 @@ def test_the_simulator_takes_its_command_line(overlay: str):
     (journal,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "journal"]
     assert journal == f"/var/lib/calsvc/{options.journal.parent.relative_to('data')}"
     assert not str(options.data.relative_to("data")).startswith(options.journal.parent.name)
+    # What it owes outlives its pod: a node that is drained, another image.
+    (volume,) = [each for each in pods.spec["volumes"] if each["name"] == "journal"]
+    assert "persistentVolumeClaim" in volume
 
 
 def test_the_autoscaler_goes_up_at_once_and_down_after_five_minutes(tmp_path: Path):

@@ -81,6 +81,15 @@ def test_a_load_that_falls_behind_is_not_ended_before_its_report():
     assert job["spec"]["activeDeadlineSeconds"] > 600 * 120 / 110
 
 
+def test_the_simulators_own_volume_stays_its_own():
+    """A claim may be another node's, and its journal has an owner that goes on: the load gets a place of its own."""
+    claim = {"name": "journal", "persistentVolumeClaim": {"claimName": "streamsim"}}
+    rows = {"name": "rows", "configMap": {"name": "rows"}}
+    spec = {"containers": [{}], "volumes": [claim, rows]}
+    pod = manifest("load", {"spec": {"template": {"spec": spec}}}, [], 1, "1")["spec"]["template"]["spec"]
+    assert pod["volumes"][:2] == [{"name": "journal", "emptyDir": {}}, rows]
+
+
 def test_a_pod_says_what_it_waits_for():
     """No node has room for it, or its image is not there; a container that is being made is no hindrance."""
     full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+import anyio
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -61,6 +62,7 @@ class Link:
 
     def __init__(self, url: str, instance: bytes, retention: float) -> None:
         parts = urlsplit(url)
+        self._place = (parts.hostname or "localhost", parts.port or 6379)
         self.name = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
         """The address, without a password."""
         self._client = Redis.from_url(
@@ -106,13 +108,18 @@ class Link:
         except FAILURES as error:
             raise _down(error) from None
 
-    async def disconnect(self) -> None:
-        """Close the connections that nobody is using; the next calls make new ones.
+    async def renew(self) -> None:
+        """Close the connections that nobody is using, and find the server; the next calls make new connections.
 
-        The others come to their end in `PATIENCE`: taken away from under a call, they fail in ways of their own.
+        The others come to their end in `PATIENCE`: taken away from under a call, they fail in ways of their own. The
+        name is asked for here first: given up within a connection that is being made, uvloop complains of it later on.
         """
         try:
             await self._client.connection_pool.disconnect(inuse_connections=False)
+            with anyio.fail_after(PATIENCE):
+                await anyio.getaddrinfo(*self._place)
+        except TimeoutError:
+            raise LinkDown(f"nobody has said where {self._place[0]} is") from None
         except FAILURES as error:
             raise _down(error) from None
 

@@ -214,7 +214,7 @@ class SharedStore:
 
     async def _come_back(self) -> None:
         """Tell the server all that it may not know, and be there again. Its name may mean another machine by now."""
-        await self._link.disconnect()
+        await self._link.renew()
         presence = await self._hear("look")
         await self._give([fact for at, fact in self._known if at >= self._lost_at - DOUBT or not presence.known])
         gone = await self._give_all_held()

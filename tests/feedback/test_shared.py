@@ -438,7 +438,7 @@ def test_connections_are_renewed_while_others_are_in_use(redis_server: RedisServ
 
         async def renew() -> None:
             for _ in range(200):
-                await link.disconnect()
+                await link.renew()
                 await anyio.sleep(0.002)
 
         async with anyio.create_task_group() as tasks:

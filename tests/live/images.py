@@ -3,8 +3,8 @@
 `python -m tests.live.images` builds ours, which takes a minute or two the first time, and stand-ins for those of others
 that cannot be pulled here: under the tag that deploy/compose/.env names, out of the programs of Debian's packages (and
 of `tests.live.collector` and `tests.live.pyroscope`) that this machine has. A stand-in has the label `calsvc.stand-in`.
-An image that is there stays as it is. For Grafana and Jaeger there is no stand-in; and Debian's Prometheus, which does for
-compose, does not for a cluster: it is built without the way to ask an API server for pods.
+An image that is there stays as it is. For Grafana and Jaeger there is no stand-in; and Debian's Prometheus, which does
+for compose, does not for a cluster: it is built without the way to ask an API server for pods.
 
 On a machine that can pull, do that instead, lest a later `just up` takes a stand-in for the real thing:
 `docker compose --file deploy/compose/compose.yaml --file ... pull`.

@@ -3,6 +3,7 @@
 import argparse
 import math
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -233,6 +234,8 @@ def make_plan(options: argparse.Namespace, rows: Rows | None) -> Plan:
         schedule=schedule,
         journal=options.journal,
         rows=rows,
+        # A service may still know the ids of the run before: what goes on after it has others, by when it starts.
+        first_lap=int(time.time()) if options.resume else 0,
         feedback_delay=options.feedback_delay / options.speed,
         give_up_after=options.give_up_after / options.speed,
         grace=options.grace / options.speed,

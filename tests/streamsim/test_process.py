@@ -122,6 +122,19 @@ async def test_a_second_ctrl_c_does_not_wait_for_answers(
     assert (service.statuses["matched"], service.statuses["unknown"]) == (10, service.requests["predict"] - 10)
 
 
+async def test_a_run_that_goes_on_after_another_uses_other_ids(service: CountingService, csv: Path, tmp_path: Path):
+    """Else the truths of its first hour would be repetitions of those that the service has been told already."""
+    where = ("--url", service.url, "--journal", "owed.db", "--record", "record.ndjson", "--data", str(csv))
+    bursts = ("--rps", "50", "--on", "0.2", "--off", "0", "--cycles", "1", "--feedback-delay", "0.1")
+    for more in ((), ("--resume",)):
+        code, said = await result(tmp_path, "stream", *where, *bursts, *more)
+        assert code == 0, said
+    lines = [json.loads(line) for line in (tmp_path / "record.ndjson").read_text().splitlines()]
+    ids = [line["id"] for line in lines if line["event"] == "prediction"]
+    assert len(ids) == len(set(ids)) == 20
+    assert service.statuses["matched"] == 20
+
+
 async def test_kill_9_in_the_middle_loses_no_truth(service: CountingService, csv: Path, tmp_path: Path):
     """Whatever the service has acknowledged gets its truth, some before the kill and the rest by --resume."""
     where = ("--url", service.url, "--journal", "owed.db")

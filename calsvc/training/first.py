@@ -11,6 +11,7 @@ from pathlib import Path
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
 from calsvc.training.holdout import FOLDER
+from calsvc.training.promote import MARGIN, warn
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -38,12 +39,11 @@ def _train(settings: Settings, held_out: Path) -> None:
 
 def _promote(settings: Settings, held_out: Path) -> str:
     from calsvc.training.judges import on_held_out_rows  # noqa: PLC0415 - as above
-    from calsvc.training.promote import MARGIN  # noqa: PLC0415
     from calsvc.training.promotion import Wish, promote  # noqa: PLC0415
     from calsvc.training.store import user_name  # noqa: PLC0415
 
     # The judge is asked only where somebody else has made a champion meanwhile: then the gate decides.
-    judge = on_held_out_rows(settings, held_out / "stream.csv", lambda text: print(f"warning: {text}", file=sys.stderr))
+    judge = on_held_out_rows(settings, held_out / "stream.csv", warn)
     return promote(settings, Wish(None, MARGIN, user_name(), "the registry had no champion"), judge)
 
 

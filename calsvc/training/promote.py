@@ -33,13 +33,14 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     if arguments.on_live:
         judge = on_live_truth(arguments.on_live, arguments.min_samples)
     else:
-        judge = on_held_out_rows(settings, data, _warn)
+        judge = on_held_out_rows(settings, data, warn)
     version = None if arguments.version is None else str(arguments.version)
     wish = Wish(version, arguments.margin, arguments.by or user_name(), arguments.reason, arguments.force)
     print(promote(settings, wish, judge))
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """Say what the judge thinks somebody should know."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 

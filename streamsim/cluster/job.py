@@ -42,18 +42,19 @@ def manifest(
     for each in LEAVE_OUT:
         container.pop(each, None)
     container |= {"command": list(COMMAND), "args": list(arguments), "resources": _resources(container, cpu)}
+    metadata = _metadata(template)
     _demand_tmp(spec, container)
     spec["volumes"] = [_own(each) for each in spec.get("volumes") or []]
     spec |= {"containers": [container], "restartPolicy": "Never"}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "labels": _metadata(template)["labels"]},
+        "metadata": {"name": name, "labels": metadata["labels"]},
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": math.ceil(SLOWNESS * seconds) + PATIENCE_S,
             "ttlSecondsAfterFinished": KEPT_S,
-            "template": {"metadata": _metadata(template), "spec": spec},
+            "template": {"metadata": metadata, "spec": spec},
         },
     }
 

@@ -39,7 +39,6 @@ class Watcher:
         self.failed: dict[str, int] = {}
         self._kubectl, self._names, self._clock = kubectl, names, clock
         self._in_a_row = 0
-        self._metrics: str | None = None
 
     def look(self, job: str | None = None) -> str | None:
         """Take a look; return how the Job has ended, None where it has not, or is not asked for.

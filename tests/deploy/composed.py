@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from deploy.compose.stack import read_defaults
 from tests.service_process import ROOT
 
 FOLDER = ROOT / "deploy" / "compose"
@@ -29,8 +30,7 @@ def load(file: Path) -> Any:
 
 def variables(file: Path) -> dict[str, str]:
     """The lines of an env file."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    return read_defaults(file.read_text(encoding="utf-8"))
 
 
 def named_in(text: str) -> set[str]:

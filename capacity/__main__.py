@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +16,13 @@ from capacity.page import HEADER, cells, costs, encoded, images, made, recommend
 from capacity.page import read as read_document
 from capacity.runs import Autoscaler
 from capacity.scenarios import CPU, MOST, REQUEST, SLOWLY, Setting, replica_of, run
+from streamsim.options import number, whole
 
 DOCS: Final = Path("docs")
 PAGE: Final = DOCS / "capacity.md"
 FIGURES: Final = DOCS / "capacity.json"
+MUCH: Final = 10**9 - 1
+"""More than any option may be."""
 DRAWING: Final = Path("data/capacity/own.svg")
 
 
@@ -89,23 +92,21 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     top = argparse.ArgumentParser(
         prog="just capacity", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    more, whole = _above(0.0), _whole(1)
+    more, least, count = number(0, MUCH, above=True), number(0, MUCH), whole(1, MUCH)
     top.add_argument("rps", nargs="?", type=more, metavar="RPS", help="records a second; the page's loads if not given")
     top.add_argument("--on", type=more, default=5.0, metavar="S", help="length of a burst")
-    top.add_argument(
-        "--off", type=_above(0.0, least=True), default=0.0, metavar="S", help="silence after it; 0: steady"
-    )
+    top.add_argument("--off", type=least, default=0.0, metavar="S", help="silence after it; 0: steady")
     top.add_argument("--lasts", type=more, default=300.0, metavar="S", help="seconds of load")
     top.add_argument("--truth-after", type=float, default=5.0, metavar="S", help="until its truth; below 0: none comes")
-    top.add_argument("--target", type=whole, default=CPU, metavar="PERCENT", help="averageUtilization of CPU")
+    top.add_argument("--target", type=count, default=CPU, metavar="PERCENT", help="averageUtilization of CPU")
     top.add_argument("--request", type=more, default=REQUEST, metavar="CORES", help="CPU that a replica requests")
     top.add_argument("--limit", type=more, default=0.5, metavar="CORES", help="CPU that it may use at most")
-    top.add_argument("--min", type=whole, default=2, metavar="N", help="minReplicas")
-    top.add_argument("--max", type=whole, default=MOST, metavar="N", help="maxReplicas")
+    top.add_argument("--min", type=count, default=2, metavar="N", help="minReplicas")
+    top.add_argument("--max", type=count, default=MOST, metavar="N", help="maxReplicas")
     top.add_argument("--refused", type=more, metavar="N", help="averageValue of refusals a second, beside CPU")
     top.add_argument("--in-flight", type=more, metavar="N", help="averageValue of requests in flight, beside CPU")
     top.add_argument("--resolution", type=more, default=15.0, metavar="S", help="of metrics-server; minikube's: 60")
-    top.add_argument("--down-window", type=_above(0.0, least=True), default=300.0, metavar="S", help="before any goes")
+    top.add_argument("--down-window", type=least, default=300.0, metavar="S", help="before any goes")
     top.add_argument("--cpu-us", type=more, metavar="US", help="CPU of a call; measured if not given")
     top.add_argument("--bench", type=Path, default=BENCH, metavar="FILE", help="figures of `just bench`")
     top.add_argument("--rates", type=Path, metavar="FILE", help="figures of `just bench rates`, if others")
@@ -114,28 +115,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     if options.docs and options.rps is not None:
         top.error("--docs writes the page's own loads; leave RPS out")
     return options
-
-
-def _above(low: float, *, least: bool = False) -> Callable[[str], float]:
-    """Return a parser of numbers above `low`, or from there on."""
-
-    def parse(text: str) -> float:
-        value = float(text)
-        if not (low <= value < 1e9) or (value == low and not least):
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a number {'from' if least else 'above'} {low:g}")
-        return value
-
-    return parse
-
-
-def _whole(low: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {low}")
-        return value
-
-    return parse
 
 
 if __name__ == "__main__":

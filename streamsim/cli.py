@@ -1,16 +1,14 @@
 """The command line: what can be asked for, what is refused, and the command that sends what is still owed."""
 
 import argparse
-import math
 import shlex
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from streamsim.arrivals import Schedule
-from streamsim.rows import Rows
+from streamsim.options import burst, milliseconds, number, percent, whole
+from streamsim.rows import Rows, unused_lap
 from streamsim.run import Plan
 from streamsim.source import DEFAULT_DATA
 
@@ -19,57 +17,6 @@ DEFAULT_JOURNAL: Final = Path("data/streamsim/owed.db")
 GIVE_UP_AFTER_S: Final = 3600.0
 DEFAULT_REPORT: Final = Path("data/stress")
 _EXITS: Final = "Exit codes: 0 met, 1 could not run or could not deliver, 2 usage, 99 a threshold was missed."
-
-
-def number(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
-    """Return a parser of finite numbers in `low`..`high`, `low` itself excluded with `above`."""
-    wanted = f"a number {'above' if above else 'from'} {low:g} up to {high:g}"
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high or (above and value == low):
-            raise argparse.ArgumentTypeError(f"{text!r}: expected {wanted}")
-        return value
-
-    return parse
-
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """Return a parser of whole numbers in `low`..`high`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {low} up to {high}")
-        return value
-
-    return parse
-
-
-def percent(text: str) -> float:
-    """Parse a share in percent, with or without the sign."""
-    return number(0, 100)(text.removesuffix("%"))
-
-
-def milliseconds(text: str) -> float:
-    """Parse a length of time such as `50ms` or `0.2s` into milliseconds; a bare number is milliseconds."""
-    if text.endswith("ms") or not text.endswith("s"):
-        return number(0, 3.6e6, above=True)(text.removesuffix("ms"))
-    return 1000 * number(0, 3600, above=True)(text.removesuffix("s"))
-
-
-def burst(text: str) -> tuple[float, float]:
-    """Parse `ON/OFF`, the seconds of a burst and of the silence after it."""
-    on, slash, off = text.partition("/")
-    if not slash:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds ON/OFF, such as 5/25")
-    return number(0, 1e6, above=True)(on), number(0, 1e6)(off)
 
 
 def base_url(text: str) -> str:
@@ -234,8 +181,7 @@ def make_plan(options: argparse.Namespace, rows: Rows | None) -> Plan:
         schedule=schedule,
         journal=options.journal,
         rows=rows,
-        # A service may still know the ids of the run before: what goes on after it has others, by when it starts.
-        first_lap=int(time.time()) if options.resume else 0,
+        first_lap=unused_lap() if options.resume else 0,  # the service may still know the ids of the run before
         feedback_delay=options.feedback_delay / options.speed,
         give_up_after=options.give_up_after / options.speed,
         grace=options.grace / options.speed,

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,6 +24,7 @@ from streamsim.display import screen_for, show_summary
 from streamsim.environ import token_of
 from streamsim.errors import DemoFailed, SimulatorError
 from streamsim.report import compute, read_record
+from streamsim.rows import unused_lap
 from streamsim.run import Plan, run
 from streamsim.service import fetch, started_service, tail
 from streamsim.source import DEFAULT_DATA, load
@@ -48,7 +48,7 @@ def demo(duration: float, url: str | None) -> int:
         at = _serve(console, running, log) if url is None else url
         try:
             # A service that has run before gets ids that it has not seen yet.
-            plan = _plan(at, scratch, duration, first_lap=0 if url is None else int(time.time()))
+            plan = _plan(at, scratch, duration, first_lap=0 if url is None else unused_lap())
             lines = _stream_and_compare(console, replace(plan, token=token), scratch / RECORD)
         except SimulatorError as error:
             raise DemoFailed(f"{error}\n{tail(log) if log.exists() else ''}".rstrip()) from None

@@ -1,5 +1,6 @@
 """The rows to replay, held as one block of bytes: a row costs its JSON text and eight bytes, not a dozen objects."""
 
+import time
 from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -41,6 +42,11 @@ class Rows:
             text = id_json[1:-1] if id_json.startswith(b'"') else id_json
             id_json = b'"%b.%d"' % (text, lap)
         return Record(id_json.decode(), float(truth), b'{"id":%b,%b' % (id_json, features[1:]))
+
+
+def unused_lap() -> int:
+    """Return a first lap whose ids earlier runs have not used, if a lap took them a second or longer: now."""
+    return int(time.time())
 
 
 def _line_starts(block: bytes) -> Iterable[int]:

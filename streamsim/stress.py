@@ -17,7 +17,7 @@ from streamsim.arrivals import Schedule
 from streamsim.display import screen_for, show_summary
 from streamsim.environ import token_of
 from streamsim.errors import OutputError
-from streamsim.rows import Rows
+from streamsim.rows import Rows, unused_lap
 from streamsim.run import Plan, launch
 from streamsim.scrapes import scrape_of
 from streamsim.service_view import Look, read_metrics, service_view
@@ -90,7 +90,7 @@ def stress_plan(options: argparse.Namespace, rows: Rows, folder: Path) -> Plan:
         schedule=schedule,
         journal=folder / "owed.db",
         rows=rows,
-        first_lap=int(time.time()),  # a service that has run before gets ids that it has not seen yet
+        first_lap=unused_lap(),  # a service that has run before gets ids that it has not seen yet
         feedback_delay=options.feedback_delay,
         timeout=options.timeout,
         retry=options.retry,

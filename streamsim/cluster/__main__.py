@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from streamsim.cli import base_url, number
+from streamsim.cli import base_url
 from streamsim.cli import parser as stress_parser
 from streamsim.cluster import section
 from streamsim.cluster.job import manifest
@@ -16,6 +16,7 @@ from streamsim.cluster.objects import by_kind, hindrance
 from streamsim.cluster.section import Watched
 from streamsim.cluster.watch import Clock, Names, Watcher
 from streamsim.errors import ClusterError, SimulatorError
+from streamsim.options import number
 from streamsim.stress import write
 from streamsim.stress_document import found, outcome_of
 from streamsim.stress_report import as_html, as_json

@@ -46,6 +46,12 @@ def test_an_image_runs_as_a_number(image: str):
 
 
 @pytest.mark.parametrize("image", IMAGES)
+def test_no_library_in_an_image_sends_usage_data(image: str):
+    """Also where somebody runs Python in it that does not import calsvc first."""
+    assert any(re.match(r"ENV .*\bORT_DISABLE_TELEMETRY=1\b", line) for line in ancestry(image))
+
+
+@pytest.mark.parametrize("image", IMAGES)
 def test_an_image_begins_its_program_without_a_shell(image: str):
     """So that the program is PID 1, and gets the signals."""
     entries = [line for line in ancestry(image) if line.startswith(("ENTRYPOINT", "CMD"))]

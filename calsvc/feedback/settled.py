@@ -1,46 +1,64 @@
 """Truths that were joined, kept to tell the same truth that comes again from another one."""
 
+import math
 from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import chain
 from typing import Final, NamedTuple
 
 from calsvc.feedback.records import RecordId
 
 SLICES: Final = 64
-"""Slices of the retention: few enough to look an id up in each, many enough to be near the retention's end."""
+"""Slices of the retention: few enough to look an id up in each, many enough to free memory soon after its end."""
 MOST_IN_A_SLICE: Final = 4096
 """Truths that are sorted in one go: a millisecond."""
 
 
+class _Truth(NamedTuple):
+    kcal: float
+    joined_at: float
+
+
 class _Closed(NamedTuple):
-    """The truths of a stretch of time, which are forgotten together, in the order of their keys: 16 bytes each."""
+    """The truths of a stretch of time, which are freed together, in the order of their keys: 24 bytes each."""
 
-    begun: float
+    newest: float
+    """When the last of them was joined."""
     keys: "array[int]"
-    truths: "array[float]"
+    kcal: "array[float]"
+    joined_at: "array[float]"
 
-    def get(self, key: int) -> float | None:
+    def get(self, key: int) -> _Truth | None:
         """Return the truth of a key."""
         at = bisect_left(self.keys, key)
-        return self.truths[at] if at < len(self.keys) and self.keys[at] == key else None
+        return self._at(at) if at < len(self.keys) and self.keys[at] == key else None
+
+    def items(self) -> Iterator[tuple[int, _Truth]]:
+        """Yield each key with its truth."""
+        return ((key, self._at(at)) for at, key in enumerate(self.keys))
+
+    def _at(self, at: int) -> _Truth:
+        return _Truth(self.kcal[at], self.joined_at[at])
 
 
 class SettledTruths:
-    """Truths by record id, for `retention` seconds and at most a 64th longer, at most about `most` of them.
+    """Truths by record id, each for exactly `retention` seconds, at most about `most` of them.
 
-    An hour of them is what grows most in a busy service. So they are two numbers each, without an object: a dictionary
-    would take seven times as much. Whoever looks one up has sent a truth twice, which is rare, and may take a while.
+    An hour of them is what grows most in a busy service. So they are three numbers each, without an object: a
+    dictionary would take five times as much. Looking one up means that a truth was sent twice, which is rare, and may
+    take a while. Memory is freed a slice at a time, up to a 64th of the retention later.
     """
 
     def __init__(self, retention: float, most: int) -> None:
         self._retention = retention
         self._most = most
         self._closed: deque[_Closed] = deque()  # the oldest first
-        self._open: dict[int, float] = {}
+        self._open: dict[int, _Truth] = {}
         self._begun = 0.0
+        self._newest = -math.inf
         self._count = 0
 
     def add(self, record_id: RecordId, true_kcal: float, now: float) -> None:
@@ -49,38 +67,38 @@ class SettledTruths:
             self._close()
         if not self._open:
             self._begun = now
+        self._newest = max(self._newest, now)  # a journal plays them back in the order of their keys
         # A number is its own key, which is not worth a call.
-        self._open[record_id if record_id.__class__ is int else key_of(record_id)] = true_kcal
+        self._open[record_id if record_id.__class__ is int else key_of(record_id)] = _Truth(true_kcal, now)
         if self._count + len(self._open) > self._most and self._closed:
             self._forget_oldest()
 
     def get(self, record_id: RecordId, now: float) -> float | None:
         """Return the truth that stands, in kcal."""
-        self.sweep(now)
         key = key_of(record_id)
-        if (true_kcal := self._open.get(key)) is not None:
-            return true_kcal
-        return next((found for each in reversed(self._closed) if (found := each.get(key)) is not None), None)
+        truth = self._open.get(key)
+        if truth is None:  # the latest stands, and is the last to be past its retention
+            truth = next((found for each in reversed(self._closed) if (found := each.get(key)) is not None), None)
+        return truth.kcal if truth is not None and now - truth.joined_at <= self._retention else None
 
     def sweep(self, now: float) -> None:
-        """Forget what is past its retention."""
-        longest = self._retention * (1 + 1 / SLICES)
-        while self._closed and now - self._closed[0].begun > longest:
+        """Free what is past its retention."""
+        while self._closed and now - self._closed[0].newest > self._retention:
             self._forget_oldest()
-        if self._open and now - self._begun > longest:
+        if self._open and now - self._newest > self._retention:
             self._open = {}
 
     def items(self) -> Iterator[tuple[int, float, float]]:
-        """Yield each truth with its key, which is as good as its id, and about when it came, the oldest first."""
-        for begun, keys, truths in self._closed:
-            yield from ((key, true_kcal, begun) for key, true_kcal in zip(keys, truths, strict=True))
-        yield from ((key, true_kcal, self._begun) for key, true_kcal in self._open.items())
+        """Yield each truth with its key, which is as good as its id, and when it was joined; slice by slice."""
+        for key, truth in chain(*(each.items() for each in self._closed), self._open.items()):
+            yield key, truth.kcal, truth.joined_at
 
     def _close(self) -> None:
-        ordered = sorted(self._open.items())
-        keys, truths = zip(*ordered, strict=True)
-        self._closed.append(_Closed(self._begun, array("q", keys), array("d", truths)))
-        self._count += len(ordered)
+        keys = sorted(self._open)
+        truths = [self._open[key] for key in keys]
+        kcal, joined_at = (array("d", column) for column in zip(*truths, strict=True))
+        self._closed.append(_Closed(self._newest, array("q", keys), kcal, joined_at))
+        self._count += len(keys)
         self._open = {}
 
     def _forget_oldest(self) -> None:

@@ -114,8 +114,8 @@ def markdown(result: Soak) -> str:
         "quarter:"
     )
     note = (
-        "Each truth is kept for CALSVC_FEEDBACK_RETENTION, an hour, to be known again: 16 bytes of memory, here "
-        f"{result.rate * 900 * 16 / 2**20:.1f} MiB in a quarter of an hour until the first of them go."
+        "Each truth is kept for CALSVC_FEEDBACK_RETENTION, an hour, to be known again: 24 bytes of memory, here "
+        f"{result.rate * 900 * 24 / 2**20:.1f} MiB in a quarter of an hour until the first of them go."
     )
     parts = ["# Half an hour", described(result.machine), text, table(header, lines), note, verdict]
     return "\n\n".join(parts) + "\n"

@@ -133,5 +133,17 @@ class Agreement(RuleBasedStateMachine):
         assert self.ledger.statistics().pending == len(waiting)
 
 
+@pytest.mark.parametrize("again", [0.0, 1.0])
+def test_a_truth_that_comes_again_just_after_the_retention_is_unknown(again: float) -> None:
+    """Neither a duplicate nor a conflict: the retention is exact for what is joined, as it is for what waits."""
+    machine = Agreement()
+    machine.predict(1, SERIES[0], 0.0)
+    machine.learn(1, 0.0)
+    machine.wait(0.5)
+    machine.wait(RETENTION)
+    assert machine.expected_outcome(1, again) is UnknownId
+    machine.learn(1, again)
+
+
 TestAgreement = Agreement.TestCase
 TestAgreement.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)

@@ -455,3 +455,28 @@ def test_a_file_that_was_taken_away_is_written_anew(place: Place, how: str, monk
         assert await found(place, range(12)) == set(range(11))
 
     play(scenario)
+
+
+def test_a_truth_of_a_file_that_was_written_anew_is_known_for_its_whole_retention(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    """Its age is its own in the new file, not that of the oldest truth that is kept beside it."""
+    monkeypatch.setattr(durable, "RETRY_INTERVAL", 0.01)
+    later = RETENTION / 64 - 5
+
+    async def scenario() -> None:
+        async with place.opened() as store:
+            for number in range(2):
+                await store.remember(number, prediction(place.machine.monotonic))
+                await store.join(number, 7.0, place.machine.monotonic)
+                place.machine.wait(later)
+            place.file.unlink()
+            await store.remember(2, prediction(place.machine.monotonic))
+            await until(lambda: not store._notes and not store.degraded)  # noqa: SLF001
+        place.machine.wait(RETENTION - later - 1)
+        async with place.opened() as store:
+            with pytest.raises(UnknownId):
+                await store.join(0, 7.0, place.machine.monotonic)
+            assert (await store.join(1, 7.0, place.machine.monotonic)).status == "duplicate"
+
+    play(scenario)

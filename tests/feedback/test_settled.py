@@ -1,6 +1,6 @@
 """Truths that stand: found while they may come again, forgotten in time, never more than may be kept."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from calsvc.feedback.settled import SLICES, SettledTruths
@@ -25,19 +25,35 @@ def test_a_truth_of_0_kcal_is_one():
 
 
 @given(times=st.lists(st.floats(0, 1000), min_size=1, max_size=60), asked=st.floats(0, 2000))
-def test_a_truth_is_known_for_the_retention_and_a_slice_at_most(times: list[float], asked: float):
-    """Never forgotten early, never kept longer than promised."""
+@example(times=[0.0], asked=RETENTION + SLICE / 2)
+@example(times=[0.0, SLICE / 2], asked=RETENTION)
+def test_a_truth_is_known_for_exactly_the_retention(times: list[float], asked: float):
+    """Never forgotten early, never known longer, whatever else shares its slice."""
     truths = SettledTruths(RETENTION, most=1000)
     for number, now in enumerate(sorted(times)):
         truths.add(number, float(number), now)
     asked += max(times)
-    for number, settled_at in enumerate(sorted(times)):
-        age = asked - settled_at
-        known = truths.get(number, asked)
-        if age <= RETENTION:
-            assert known == number
-        if age > RETENTION + SLICE:
-            assert known is None
+    expected = [number if asked - joined_at <= RETENTION else None for number, joined_at in enumerate(sorted(times))]
+    assert [truths.get(number, asked) for number in range(len(times))] == expected
+
+
+@given(times=st.lists(st.floats(0, 200), min_size=1, max_size=60))
+def test_what_is_handed_on_is_when_each_was_joined(times: list[float]):
+    """To the last bit: the next process forgets them when this one would have."""
+    truths = SettledTruths(RETENTION, most=1000)
+    for number, now in enumerate(sorted(times)):
+        truths.add(number, 1.0, now)
+    assert sorted(truths.items()) == [(number, 1.0, joined_at) for number, joined_at in enumerate(sorted(times))]
+
+
+@given(times=st.lists(st.floats(0, 1000), min_size=1, max_size=60))
+def test_memory_is_freed_soon_after_the_retention(times: list[float]):
+    """A slice later nothing is left, in whichever order they were played back."""
+    truths = SettledTruths(RETENTION, most=1000)
+    for number, now in enumerate(times):
+        truths.add(number, 1.0, now)
+    truths.sweep(max(times) + RETENTION + SLICE)
+    assert list(truths.items()) == []
 
 
 @given(times=st.lists(st.floats(0, 200), min_size=1, max_size=200), most=st.integers(1, 50))

@@ -1,4 +1,4 @@
-"""Nothing leaves the machine: what libraries would send by themselves stays unsent, and no file of theirs is written."""
+"""Nothing leaves the machine: libraries send no usage data, and write no id of the device."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside
             found.asked.append(f"{self.command} {self.path}")
             self.send_error(502)
 
-        do_CONNECT = do_GET = do_POST = refuse
+        do_CONNECT = do_GET = do_POST = refuse  # noqa: N815 - the standard library's names
 
         def log_message(self, *_: object) -> None:
             pass

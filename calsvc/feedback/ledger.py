@@ -98,7 +98,7 @@ class Ledger:
         return list(self._pending.items())
 
     def settled(self) -> list[tuple[RecordId, float, float]]:
-        """Return the truths that stand, each with about the time it came, the oldest first."""
+        """Return the joined truths, each with the time it was joined, the oldest first."""
         return list(self._settled.items())
 
     def statistics(self) -> StoreStatistics:

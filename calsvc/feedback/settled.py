@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from hashlib import blake2b
-from itertools import chain
 from typing import Final, NamedTuple
 
 from calsvc.feedback.records import RecordId
@@ -17,9 +16,8 @@ MOST_IN_A_SLICE: Final = 4096
 """Truths that are sorted in one go: a millisecond."""
 
 
-class _Truth(NamedTuple):
-    kcal: float
-    joined_at: float
+_Truth = tuple[float, float]
+"""Kilocalories, and when it was joined."""
 
 
 class _Closed(NamedTuple):
@@ -37,19 +35,23 @@ class _Closed(NamedTuple):
         return self._at(at) if at < len(self.keys) and self.keys[at] == key else None
 
     def items(self) -> Iterator[tuple[int, _Truth]]:
-        """Yield each key with its truth."""
+        """Return each key with its truth."""
         return ((key, self._at(at)) for at, key in enumerate(self.keys))
 
     def _at(self, at: int) -> _Truth:
-        return _Truth(self.kcal[at], self.joined_at[at])
+        return self.kcal[at], self.joined_at[at]
+
+
+def _joined_at(item: tuple[int, _Truth]) -> float:
+    return item[1][1]
 
 
 class SettledTruths:
     """Truths by record id, each for exactly `retention` seconds, at most about `most` of them.
 
     An hour of them is what grows most in a busy service. So they are three numbers each, without an object: a
-    dictionary would take five times as much. Looking one up means that a truth was sent twice, which is rare, and may
-    take a while. Memory is freed a slice at a time, up to a 64th of the retention later.
+    dictionary would take five times as much. A lookup may take a while: it happens only when a truth is sent twice.
+    Memory is freed a slice at a time, up to a 64th of the retention later.
     """
 
     def __init__(self, retention: float, most: int) -> None:
@@ -62,14 +64,15 @@ class SettledTruths:
         self._count = 0
 
     def add(self, record_id: RecordId, true_kcal: float, now: float) -> None:
-        """Keep a truth; it stands in front of an earlier one of the same id."""
+        """Keep a truth; it replaces an earlier one of the same id."""
         if len(self._open) >= MOST_IN_A_SLICE or (self._open and now - self._begun >= self._retention / SLICES):
             self._close()
         if not self._open:
             self._begun = now
-        self._newest = max(self._newest, now)  # a journal plays them back in the order of their keys
+        if now > self._newest:  # noqa: PLR1730 - max() would be one more call for each truth
+            self._newest = now
         # A number is its own key, which is not worth a call.
-        self._open[record_id if record_id.__class__ is int else key_of(record_id)] = _Truth(true_kcal, now)
+        self._open[record_id if record_id.__class__ is int else key_of(record_id)] = true_kcal, now
         if self._count + len(self._open) > self._most and self._closed:
             self._forget_oldest()
 
@@ -77,9 +80,12 @@ class SettledTruths:
         """Return the truth that stands, in kcal."""
         key = key_of(record_id)
         truth = self._open.get(key)
-        if truth is None:  # the latest stands, and is the last to be past its retention
+        if truth is None:  # the latest one counts: if it has expired, all earlier ones have
             truth = next((found for each in reversed(self._closed) if (found := each.get(key)) is not None), None)
-        return truth.kcal if truth is not None and now - truth.joined_at <= self._retention else None
+        if truth is None:
+            return None
+        kcal, joined_at = truth
+        return kcal if now - joined_at <= self._retention else None
 
     def sweep(self, now: float) -> None:
         """Free what is past its retention."""
@@ -89,14 +95,14 @@ class SettledTruths:
             self._open = {}
 
     def items(self) -> Iterator[tuple[int, float, float]]:
-        """Yield each truth with its key, which is as good as its id, and when it was joined; slice by slice."""
-        for key, truth in chain(*(each.items() for each in self._closed), self._open.items()):
-            yield key, truth.kcal, truth.joined_at
+        """Yield each truth with its key, which can be used as its id, and when it was joined; the oldest first."""
+        for slice_ in (*(each.items() for each in self._closed), self._open.items()):
+            for key, (kcal, joined_at) in sorted(slice_, key=_joined_at):
+                yield key, kcal, joined_at
 
     def _close(self) -> None:
         keys = sorted(self._open)
-        truths = [self._open[key] for key in keys]
-        kcal, joined_at = (array("d", column) for column in zip(*truths, strict=True))
+        kcal, joined_at = (array("d", column) for column in zip(*(self._open[key] for key in keys), strict=True))
         self._closed.append(_Closed(self._newest, array("q", keys), kcal, joined_at))
         self._count += len(keys)
         self._open = {}

@@ -89,10 +89,15 @@ mlflow *args:
 predict *args:
     @{{ python }} -m calsvc.training.predict "$@"
 
-# Run every test: just test -k quality
+# Run the quick tests, or some: just test tests/feedback -k window; `just test all` runs everything that it can here
 [group('develop')]
 test *args:
-    @{{ python }} -m pytest "$@"
+    @{{ python }} -m tests "$@"
+
+# Look for inputs that break a property, at random, fifty times as many as in the tests: just search tests/feedback
+[group('develop')]
+search *args:
+    @{{ python }} -m pytest --numprocesses=auto --timeout=0 --hypothesis-profile=search -m hypothesis "$@"
 
 # Format, lint, types, and whether the docs say what the code does
 [group('develop')]

@@ -108,15 +108,12 @@ class Estimator:
 TRAIN_PY = '''"""train.py --data-dir DIR --config FILE --out FILE --metrics FILE"""
 
 import argparse
+import hashlib
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
-
-import joblib
-import numpy as np
-import pandas as pd
-import yaml
-
-from model import Estimator
 
 here = Path(__file__).parent
 parser = argparse.ArgumentParser()
@@ -126,21 +123,49 @@ parser.add_argument("--out", type=Path, default=Path("model.joblib"))
 parser.add_argument("--metrics", type=Path, default=Path("metrics.json"))
 args = parser.parse_args()
 
+# A run of the tests trains each content once: the same code, configuration and rows.
+content = [here / "model.py", here / "train.py", args.config, args.data_dir / "train.csv"]
+key = hashlib.sha256(b"".join(file.read_bytes() for file in content)).hexdigest()
+kept = Path(folder, key) if (folder := os.environ.get("KEPT_TRAININGS")) else None
+if kept and kept.exists():
+    print((kept / "output").read_text(), flush=True)
+    shutil.copyfile(kept / "artefact", args.out)
+    shutil.copyfile(kept / "metrics", args.metrics)
+    raise SystemExit
+
+import joblib
+import numpy as np
+import pandas as pd
+import yaml
+
+from model import Estimator
+
 config = yaml.safe_load(args.config.read_text())
 rows = pd.read_csv(args.data_dir / "train.csv")
 for name in rows:
     if rows[name].isna().any():
         raise SystemExit(f"train.csv: column {name} has missing values")
 held = int(len(rows) * config["data"]["valid_fraction"])
-print(f"{len(rows)} rows, the last {held} to validate on", flush=True)
+output = f"{len(rows)} rows, the last {held} to validate on"
+print(output, flush=True)
 # BREAK
 train, valid = rows.iloc[:-held], rows.iloc[-held:]
 estimator = Estimator(config["model"]).fit(train, valid)
 error = np.log1p(np.maximum(estimator.predict(valid), 0)) - np.log1p(valid["Calories"])
 rmsle = float(np.sqrt((error**2).mean()))
-print(f"rmsle {rmsle:.4f}, {estimator.used} trees", flush=True)
+result = f"rmsle {rmsle:.4f}, {estimator.used} trees"
+print(result, flush=True)
 joblib.dump(estimator, args.out)
 args.metrics.write_text(json.dumps({"valid_rmsle": rmsle, "best_iteration": estimator.best}))
+if kept:
+    try:
+        new = Path(tempfile.mkdtemp(dir=kept.parent))
+        (new / "output").write_text(f"{output}\\n{result}")
+        shutil.copyfile(args.out, new / "artefact")
+        shutil.copyfile(args.metrics, new / "metrics")
+        new.rename(kept)
+    except OSError:
+        pass  # no room, or another process has trained the same in the meantime
 '''
 
 PREDICT_PY = '''"""predict.py --data-dir DIR --model FILE --out FILE"""

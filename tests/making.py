@@ -1,8 +1,12 @@
-"""Trains and exports handouts for the tests of this folder."""
+"""Trains and exports handouts for tests."""
 
+import fcntl
 import os
+import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +17,40 @@ from calsvc.settings import Settings
 from calsvc.training.export import Source, export
 from calsvc.training.publish import publish
 from calsvc.training.split import make_split
+from tests.needs import needed
+
+T = TypeVar("T")
+
+
+def folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all processes of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # each has a folder of its own in the run's
+
+
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]) -> T:
+    """Return what `make` returns for an empty folder. It is called once per test run, by the first process that asks.
+
+    The other processes get a pickled copy, or the error.
+    """
+    run = folder_of_run(tmp_path_factory)
+    made, failed = run / f"{name}.pickle", run / f"{name}.failed"
+    with (run / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        if failed.exists():
+            raise RuntimeError(f"another test could not make {name}: {failed.read_text()}")
+        if not made.exists():
+            folder = run / name
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            folder.mkdir()
+            try:
+                content = pickle.dumps(make(folder))
+            except BaseException as error:
+                failed.write_text(repr(error))
+                raise
+            made.with_suffix(".new").write_bytes(content)
+            made.with_suffix(".new").rename(made)
+    return cast(T, pickle.loads(made.read_bytes()))  # noqa: S301 - a process of this run has written it
 
 
 class Trained(NamedTuple):
@@ -62,7 +100,5 @@ def replace_in(file: Path, old: str, new: str) -> None:
 
 
 def real_rows() -> Path:
-    """Return the CSV of real rows that CALSVC_REAL_DATA names; skip the test where it names none."""
-    if not (file := os.environ.get("CALSVC_REAL_DATA")):
-        pytest.skip("no real rows here: set CALSVC_REAL_DATA to a CSV of them")
-    return Path(file)
+    """Return the CSV of real rows that CALSVC_REAL_DATA names."""
+    return Path(needed("real rows"))

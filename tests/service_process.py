@@ -1,5 +1,7 @@
 """A real service in a process of its own, on a free port of the loopback interface."""
 
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -64,10 +66,27 @@ class ServiceProcess:
         return self.process.wait(PATIENCE)
 
 
+def _ports() -> Sequence[int]:
+    """Ports that no other worker of this test run uses, below those that the system gives to connections."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    size = (LAST_PORT - FIRST_PORT) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = FIRST_PORT + worker * size
+    start = os.getpid() % size  # another port than a concurrent test run begins with
+    return [*range(first + start, first + size), *range(first, first + start)]
+
+
+FIRST_PORT, LAST_PORT = 10_240, 32_768
+PORTS = _ports()
+NEXT_PORT = itertools.cycle(PORTS)
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nobody uses at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port of the loopback interface that is unused and was not handed out recently."""
+    for _ in PORTS:
+        port = next(NEXT_PORT)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError(f"no port is free from {min(PORTS)} to {max(PORTS)}")
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from tests.service_process import PATIENCE
 from tests.test_protocol import Running, Wire, post, scenario, until
 from tests.test_schema import workout
 
+pytestmark = pytest.mark.slow
+
 HOST = b"Host: calsvc\r\n"
 CHUNKED = b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n" + HOST + b"\r\n"
 DRIPPING = post()[:-1]

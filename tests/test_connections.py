@@ -23,6 +23,8 @@ from tests.test_bounds import everything, get, problem_in
 from tests.test_protocol import Running, post, scenario, until
 from tests.test_schema import WORKOUT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("stay", "waiting", "seconds", "verdict"),
@@ -156,6 +158,7 @@ CROWD = 1000
 """Connections: several times as many as the service may have."""
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("sent", [b"", b"POST /predict HTTP/1.1\r\nHost: c", post()[:-1]], ids=["idle", "head", "body"])
 def test_a_crowd_that_sends_nothing_whole_starves_nobody(workshop: Workshop, tmp_path: Path, sent: bytes):
     """With 256 files: who sends whole requests is answered all the while, and descriptors remain."""

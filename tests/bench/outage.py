@@ -30,9 +30,8 @@ from tests.bench.load import Void
 from tests.bench.processes import ROOT, Cores, Program, Server, environment, on_core, serving, two_cores
 from tests.bench.rungs import SERVICE
 from tests.bench.workouts import rows
-from tests.live import collector, pyroscope
+from tests.go_programs import COLLECTOR, PYROSCOPE, BuildFailed
 from tests.live.backends import Backend, running_scraper, running_sinks
-from tests.live.made_with_go import BuildFailed
 
 RATE: Final = 500
 """Predictions a second; as many truths, a second later."""
@@ -123,17 +122,15 @@ def measure(options: part.Options) -> Outage:
 
 def at_hand() -> bool:
     """Tell whether all backends are here and nothing has to be built."""
-    return shutil.which("prometheus") is not None and all(
-        each.exists() for each in (collector.path(), pyroscope.path())
-    )
+    return shutil.which("prometheus") is not None and all(each.exists() for each in (COLLECTOR.path, PYROSCOPE.path))
 
 
 def _demand_backends() -> None:
     if shutil.which("prometheus") is None:
         raise Void("prometheus is missing: apt-get install prometheus")
     try:
-        collector.built()
-        pyroscope.built()
+        COLLECTOR.built()
+        PYROSCOPE.built()
     except BuildFailed as failure:
         raise Void(str(failure)) from None
 

@@ -128,6 +128,7 @@ def test_rows_are_generated_where_there_is_no_holdout(tmp_path: Path):
     assert all(parse_workout(json.dumps({"id": 1, **row}).encode()) for row in made)
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_holdout(workshop: Workshop):
     """Without truth and id, with all the service needs."""
     read = rows(workshop.stream)

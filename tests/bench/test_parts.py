@@ -13,9 +13,9 @@ from tests.bench.measure import Figures
 from tests.bench.page import PARTS, Document, page
 from tests.bench.processes import ROOT
 from tests.conftest import Workshop
-from tests.live import collector, pyroscope
-from tests.live.made_with_go import needed
-from tests.needed import needed as needed_tool
+from tests.needs import needs
+
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 TINY = part.Options(rounds=1, seconds=0.2, warmup=0.1)
 
@@ -61,12 +61,10 @@ def test_waiting_predictions_in_small(monkeypatch: pytest.MonkeyPatch):
     assert set(result.scrapes["100 waiting"]) == set(pending.FORMATS)
 
 
+@needs("collector", "prometheus", "pyroscope")
 @pytest.mark.usefixtures("our_model")
 def test_an_outage_in_small(monkeypatch: pytest.MonkeyPatch):
     """All there, all killed, all there again: nothing fails, and what was lost has come back."""
-    needed(collector.built)
-    needed(pyroscope.built)
-    needed_tool("prometheus")
     monkeypatch.setattr(outage, "LOSSES", {"all three killed": outage.LOSSES["all three killed"]})
     result = outage.measure(TINY)
     assert [phase.name for phase in result.phases] == [outage.ALIVE, "all three killed", outage.BACK]

@@ -31,6 +31,7 @@ def test_the_page_is_that_of_its_json(document: Document):
         assert f"](images/{name})" in text
 
 
+@pytest.mark.slow
 def test_the_json_is_what_the_simulation_makes_of_the_measurement(document: Document):
     """The page follows the code and docs/bench.json: whoever changes either writes it anew."""
     measured = read(DOCS / "bench.json", kept=document.measured.rates)

@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capacity.behavior import Bounds
@@ -14,6 +14,7 @@ from capacity.runs import Autoscaler, Setup
 from capacity.sampling import MetricsServer, Rates, Used
 from capacity.service import STEP, Cost, Replica, Running, shared
 from capacity.simulation import BEFORE, simulate
+from tests.examples import few
 
 COST = Cost(((1_000.0, 2e-4), (10_000.0, 1e-4)))
 KIND = Replica(COST)
@@ -48,7 +49,7 @@ def setups(draw: st.DrawFn) -> Setup:
     return Setup(load, scaler, draw(kinds), draw(st.sampled_from([0.0, 7.0])), draw(st.sampled_from([0.0, 30.0])), 30.0)
 
 
-@settings(deadline=None, max_examples=40)
+@few(40)
 @given(setups())
 def test_no_call_is_lost_or_counted_twice(setup: Setup):
     """Arrivals = answered + refused + waiting, each prediction arrives once, and replicas stay within their bounds."""
@@ -64,7 +65,7 @@ def test_no_call_is_lost_or_counted_twice(setup: Setup):
     assert all(0 <= each.p50 <= each.p99 for each in outcome.moments)
 
 
-@settings(deadline=None, max_examples=15)
+@few(15)
 @given(st.integers(1_000, 20_000), st.floats(1.2, 3))
 def test_more_load_never_makes_fewer_replicas_at_the_peak(rps: int, factor: float):
     """Monotone in a load that is steady."""
@@ -77,7 +78,7 @@ def test_more_load_never_makes_fewer_replicas_at_the_peak(rps: int, factor: floa
     assert most(rps) <= most(rps * factor)
 
 
-@settings(deadline=None, max_examples=15)
+@few(15)
 @given(st.floats(1, 10), st.sampled_from([240.0, 300.0, 600.0]))
 def test_the_number_does_not_sink_within_the_window(off: float, window: float):
     """However load and metrics go up and down, no replica goes before a window has passed since the first came."""

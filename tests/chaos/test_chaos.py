@@ -9,6 +9,7 @@ from tests.chaos.page import Document, page, row
 from tests.chaos.running import observe
 from tests.chaos.soak import Soak, markdown
 from tests.conftest import Workshop
+from tests.needs import needs
 from tests.service_process import ROOT
 
 WELL = Counts(
@@ -61,6 +62,8 @@ def test_the_page_of_half_an_hour_is_that_of_its_json():
     assert (result.minutes, result.broken) == (30, [])
 
 
+@pytest.mark.alone
+@needs("haproxy", "redis-server")
 def test_the_shared_store_is_lost_and_comes_back(workshop: Workshop):
     """Killed under load with three replicas: every prediction is answered, every truth joined, each once."""
     seen = observe(FAULTS["store-killed"], workshop.bundle, workshop.stream)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.deploy.cluster import KUSTOMIZE, copied
-from tests.needed import needed
 
 TOOLS = (
     "bash",
@@ -99,7 +98,7 @@ def machine_in(folder: Path) -> Machine:
     (checkout / "data" / "bundle").symlink_to("bundles/1")
     programs.mkdir()
     for tool in TOOLS:
-        (programs / tool).symlink_to(needed(tool))
+        (programs / tool).symlink_to(shutil.which(tool) or tool)
     for program in (*PROGRAMS, "trainer"):
         (programs / program).write_text(STAND_IN)
         (programs / program).chmod(0o755)

@@ -13,7 +13,7 @@ import yaml
 from tests.deploy.cluster import KUSTOMIZE, data_of, pods_of
 from tests.deploy.kustomize import rendered
 from tests.deploy.machine import PROGRAMS, Machine, machine_in
-from tests.needed import needed
+from tests.needs import needed, needs
 from tests.service_process import ROOT
 
 
@@ -74,6 +74,7 @@ def test_only_its_own_cluster_is_touched(machine: Machine):
             assert " --context calsvc " in call
 
 
+@needs("kustomize")
 def test_at_the_end_it_says_how_to_get_in(machine: Machine):
     """A port-forward for each page, on a Service that there is, on 127.0.0.1."""
     said = machine.up().stdout
@@ -87,6 +88,7 @@ def test_at_the_end_it_says_how_to_get_in(machine: Machine):
     assert "just k8s-down" in said
 
 
+@needs("kustomize")
 def test_what_is_applied_has_the_images_and_secrets_of_this_machine(machine: Machine):
     """The images by a tag that is made of their content; a token, and a password for Grafana, that nobody else has."""
     machine.up()
@@ -201,6 +203,7 @@ def test_the_recipes_run_these_scripts():
     assert all(os.access(KUSTOMIZE / name, os.X_OK) for name in ("up.sh", "down.sh", "images.sh"))
 
 
+@needs("shellcheck")
 def test_shellcheck_finds_nothing():
     """In any script of the deployment."""
     scripts = sorted((ROOT / "deploy").rglob("*.sh"))

@@ -19,7 +19,10 @@ from tests.deploy.cluster import (
     of_kind,
     pods_of,
 )
+from tests.needs import needs
 from tests.service_process import ROOT
+
+pytestmark = needs("kustomize")
 
 ALWAYS = {
     Flow("streamsim", "calsvc", 8000),

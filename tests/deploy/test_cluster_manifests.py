@@ -21,6 +21,9 @@ from tests.deploy.cluster import (
     pods_of,
 )
 from tests.deploy.kustomize import rendered
+from tests.needs import needs
+
+pytestmark = needs("kustomize")
 
 LATEST_APPLIED = 262_144
 """Bytes of all annotations of an object, in which `kubectl apply` keeps the whole object as it was applied."""

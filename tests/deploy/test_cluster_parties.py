@@ -13,8 +13,10 @@ import yaml
 
 from calsvc.settings import Settings
 from tests.deploy.cluster import KUSTOMIZE, NAME, OVERLAYS, composed, data_of, objects_of, of_kind, pods_of
-from tests.needed import needed
+from tests.needs import needed, needs
 from tests.service_process import ROOT
+
+pytestmark = needs("kustomize")
 
 IN_FLIGHT = "haproxy_backend_current_sessions"
 STACK = ROOT / "observability" / "stack"
@@ -104,6 +106,7 @@ def test_grafana_finds_all_dashboards_where_its_provider_looks(overlay: str):
     assert shown == {file.name: file.read_text(encoding="utf-8") for file in generated}
 
 
+@needs("haproxy")
 def test_the_proxy_takes_its_configuration():
     """That of deploy/proxy, with replicas by the name of a Service that has every pod; places for all of them."""
     objects = objects_of("minikube")

@@ -24,7 +24,10 @@ from tests.deploy.cluster import (
     pods_of,
     probes,
 )
+from tests.needs import needs
 from tests.service_process import ROOT
+
+pytestmark = needs("kustomize")
 
 COMPOSE = ROOT / "deploy" / "compose"
 SETTINGS = ROOT / "deploy" / "settings"

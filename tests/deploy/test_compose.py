@@ -184,7 +184,7 @@ def test_prometheus_is_configured_as_everywhere_else():
 
 
 def test_the_collector_is_of_the_release_that_its_configuration_is_written_for():
-    """The tests build that release (tests/live/collector.py), compose takes its image."""
+    """The tests build that release (tests/go_programs.py), compose takes its image."""
     built = load(ROOT / "observability/stack/collector-builder.yaml")["dist"]["version"]
     assert DEFAULTS["COLLECTOR_IMAGE"].rpartition(":")[2] == built
 

@@ -47,7 +47,7 @@ def test_an_image_runs_as_a_number(image: str):
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_no_library_in_an_image_sends_usage_data(image: str):
-    """Also where somebody runs Python in it that does not import calsvc first."""
+    """Even for Python code that does not import calsvc."""
     assert any(re.match(r"ENV .*\bORT_DISABLE_TELEMETRY=1\b", line) for line in ancestry(image))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.needed import needed
+from tests.needs import needed, needs
 from tests.service_process import ROOT
 
 SCRIPTS = ("justw", ".ci/run")
@@ -21,6 +21,7 @@ def test_every_yaml_file_is_clean():
     assert (ended.returncode, ended.stdout) == (0, "")
 
 
+@needs("shellcheck")
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_shell_script_is_clean(script: str):
     """By shellcheck, down to style."""

@@ -7,8 +7,9 @@ import pytest
 
 from tests.feedback.stores import file_of
 from tests.live.redis_server import FORGETFUL, RedisServer, running_redis
+from tests.needs import needs
 
-KINDS = ("memory", "sqlite", "redis")
+KINDS = ("memory", "sqlite", pytest.param("redis", marks=needs("redis-server")))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from calsvc.errors import TruthConflict, UnknownId
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.quality import Scoreboard, Series
 from calsvc.feedback.records import Remembered
+from tests.examples import few
 
 WINDOW, DELAY, RETENTION = 5, 7.0, 40.0
 SERIES = (Series("v1", "champion"), Series("v2", "champion"))
@@ -146,4 +147,4 @@ def test_a_truth_that_comes_again_just_after_the_retention_is_unknown(again: flo
 
 
 TestAgreement = Agreement.TestCase
-TestAgreement.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestAgreement.settings = settings(few(100), stateful_step_count=60)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.needed import needed
+from tests.needs import needed, needs
 from tests.service_process import ROOT
 
 LIBRARY = Path(__file__).with_name("slow_names.c")
@@ -29,6 +29,7 @@ uvloop.run(main())
 """
 
 
+@needs("cc")
 def test_a_name_server_that_is_away_is_one_reason_and_no_complaint(tmp_path: Path):
     """Seen in a cluster without DNS: exceptions that nobody retrieved, long after they were given up."""
     library = tmp_path / "slow_names.so"

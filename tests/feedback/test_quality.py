@@ -4,7 +4,17 @@ import math
 
 import pytest
 
-from calsvc.feedback.quality import MAX_SERIES, Coverage, Quality, Ring, Scoreboard, Series, squared_log_error
+from calsvc.feedback.quality import (
+    MAX_SERIES,
+    Coverage,
+    Pair,
+    PairedSums,
+    Quality,
+    Ring,
+    Scoreboard,
+    Series,
+    squared_log_error,
+)
 
 CHAMPION = Series("v1", "champion")
 WINDOW = 300
@@ -122,3 +132,12 @@ def test_a_ring_ignores_what_it_has_left_behind():
     ring.at(15)[0] += 1.0
     ring.at(5)[0] += 100.0
     assert ring.totals(0, 20) == (1.0,)
+
+
+def test_paired_sums_are_those_of_the_records_that_both_answered(board: Scoreboard):
+    """Each version's squared log errors, and the squares of their differences; another pair has sums of its own."""
+    pair, other = Pair("v1", "v2"), Pair("v1", "v3")
+    for champion, challenger in ((4.0, 1.0), (0.5, 0.25)):
+        board.compared(pair, champion, challenger)
+    board.compared(other, 1.0, 3.0)
+    assert board.pairs() == {pair: PairedSums(2, 4.5, 1.25, 9.0625), other: PairedSums(1, 1.0, 3.0, 4.0)}

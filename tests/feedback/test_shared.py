@@ -20,6 +20,9 @@ from tests.feedback.stores import RETENTION, SHADOW, SPAN, opened, prediction
 from tests.feedback.test_stores import until
 from tests.feedback.wire import Wire, wire
 from tests.live.redis_server import DURABLE, FORGETFUL, RedisServer, running_redis
+from tests.needs import needs
+
+pytestmark = needs("redis-server")
 
 
 class Replica:

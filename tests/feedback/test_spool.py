@@ -147,6 +147,7 @@ def hold(spool: Spool, *happenings: object) -> None:
     spool.close()
 
 
+@pytest.mark.slow
 def test_what_a_full_disk_has_refused_is_written_when_there_is_room(tmp_path: Path):
     """All of it, and readable, although half a write is in the way."""
     disk = Disk(place(tmp_path), "one")

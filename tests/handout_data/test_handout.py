@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("xgboost")
+pytestmark = pytest.mark.slow
 
 HANDOUT = Path(__file__).parents[2] / "handout_from DS_agent"
 FILES = {

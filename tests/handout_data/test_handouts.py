@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import joblib
+import pandas as pd
 import pytest
 
 from tests import handouts
 
-pd = pytest.importorskip("pandas")
-joblib = pytest.importorskip("joblib")
-pytest.importorskip("xgboost")
-
+pytestmark = pytest.mark.slow
 
 # Exit code, whether there is an artefact, and what train.py left in its own folder.
 OUTCOMES = {

@@ -1,54 +1,19 @@
-"""A real OpenTelemetry Collector on loopback, with the configuration of this repository.
+"""A real OpenTelemetry Collector on loopback, with the configuration of this repository."""
 
-`python -m tests.live.collector` builds it, which takes two minutes the first time, and prints where it is: in the
-user's cache, under its version and the content of its manifest. Where it is there already, nothing happens.
-"""
-
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from tests.live.made_with_go import cached, in_cache, needed, run
 from tests.live.program import Program
+from tests.needs import needed
 from tests.service_process import ROOT, free_port
 
-STACK = ROOT / "observability" / "stack"
-MANIFEST = STACK / "collector-builder.yaml"
-CONFIG = STACK / "collector.yaml"
-BUILDER = "go.opentelemetry.io/collector/cmd/builder"
+CONFIG = ROOT / "observability" / "stack" / "collector.yaml"
 DECISION_WAIT = "2s"
 """Ten times as long as senders in these tests keep their spans."""
 T = TypeVar("T")
-
-
-def path() -> Path:
-    """Where the program is, or would be."""
-    return in_cache(f"collector-{_version()}-{hashlib.sha256(MANIFEST.read_bytes()).hexdigest()[:12]}/collector")
-
-
-def _version() -> str:
-    found = re.search(r"^  version: (\S+)$", MANIFEST.read_text(), re.MULTILINE)
-    assert found is not None
-    return found[1]
-
-
-def built() -> Path:
-    """Return the program, built now if it has to be.
-
-    Raises:
-        BuildFailed: there is no Go, or no way to the modules.
-    """
-    return cached(path(), "the OpenTelemetry Collector", _build)
-
-
-def _build(folder: Path) -> Path:
-    run(["go", "install", f"{BUILDER}@v{_version()}"], folder, {"GOBIN": str(folder)})
-    run([str(folder / "builder"), "--config", str(MANIFEST), "--output-path", str(folder / "out")], folder)
-    return folder / "out" / "calsvc-collector"
 
 
 class Span(NamedTuple):
@@ -98,7 +63,7 @@ class Collector:
             "NO_PROXY": "127.0.0.1",
         }
         """What a process needs to send its spans here."""
-        command = [str(needed(built)), "--config", str(CONFIG)]
+        command = [needed("collector"), "--config", str(CONFIG)]
         program = Program(command, f"http://{health}", folder / "collector.log", settings)
         self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for
 
@@ -147,7 +112,3 @@ def _attributes(holder: dict[str, Any]) -> dict[str, Any]:
         ((kind, value),) = attribute["value"].items()
         found[attribute["key"]] = int(value) if kind == "intValue" else value
     return found
-
-
-if __name__ == "__main__":
-    print(built())

@@ -16,7 +16,6 @@ from tests.conftest import Workshop
 from tests.live.burst import Sent, send_burst
 from tests.live.program import answers
 from tests.live.prometheus import JOB, SIMULATOR, Prometheus, prometheus_server
-from tests.needed import needed
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
 
 BURST = 100
@@ -67,7 +66,6 @@ def observed(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> It
 
     All requests are traced, and nobody takes the spans. Four requests at a time are let in.
     """
-    needed("prometheus")
     folder = tmp_path_factory.mktemp("observed")
     environ = workshop.environ() | {
         "CALSVC_FEEDBACK_DELAY": "1",

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from deploy.compose.stack import Machine, Refused, command, demand_docker, variables
+from deploy.compose.stack import Machine, command, variables
 from tests.conftest import Workshop
 from tests.live.images import DEFAULTS, is_there
-from tests.needed import lacking
 from tests.service_process import PATIENCE, free_port
 
 T = TypeVar("T")
@@ -22,14 +21,9 @@ LONG = 180.0
 
 
 def demand_images(*names: str) -> None:
-    """Skip on a user's machine without docker or one of these images; in CI that is a failure."""
-    try:
-        demand_docker()
-    except Refused as refused:
-        lacking(str(refused))
-    for image in names:
-        if not is_there(image):
-            lacking(f"the image {image} is missing: docker pull {image}, or python -m tests.live.images")
+    """Fail where one of these images is missing."""
+    missing = [image for image in names if not is_there(image)]
+    assert not missing, f"{missing} missing: python -m tests.live.images, or docker pull"
 
 
 class Stack:

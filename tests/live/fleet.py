@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from tests.live.program import Program
 from tests.live.redis_server import RedisServer, running_server
-from tests.needed import needed
+from tests.needs import needed
 from tests.service_process import ROOT, free_port
 
 P = TypeVar("P", bound=Program)

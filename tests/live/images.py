@@ -1,15 +1,12 @@
 """Images for the tests that run containers.
 
-`python -m tests.live.images` builds ours, which takes a minute or two the first time, and stand-ins for those of others
-that cannot be pulled here: under the tag that deploy/compose/.env names, out of the programs of Debian's packages (and
-of `tests.live.collector` and `tests.live.pyroscope`) that this machine has. A stand-in has the label `calsvc.stand-in`.
-An image that is there stays as it is. For Grafana and Jaeger there is no stand-in; and Debian's Prometheus, which does
-for compose, does not for a cluster: it is built without the way to ask an API server for pods.
-
-On a machine that can pull, do that instead, lest a later `just up` takes a stand-in for the real thing:
-`docker compose --file deploy/compose/compose.yaml --file ... pull`.
+`python -m tests.live.images` builds ours, which takes a minute or two the first time, and pulls third-party ones. If
+they cannot be pulled, and in CI, it builds stand-ins under the tag that deploy/compose/.env names: the programs of
+Debian's packages and of `tests.go_programs` on the base of our own images, labelled `calsvc.stand-in`. It replaces no
+existing image. Debian's Prometheus serves for compose, not for a cluster: it is built without discovery of pods.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,9 +17,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from deploy.compose.stack import HERE, ROOT, read_defaults
-from tests.live import collector, pyroscope
+from tests.go_programs import COLLECTOR, PYROSCOPE
 
 DEFAULTS: Final = read_defaults((HERE / ".env").read_text(encoding="utf-8"))
+OTHERS: Final = ("PROMETHEUS_IMAGE", "VALKEY_IMAGE", "HAPROXY_IMAGE", "COLLECTOR_IMAGE", "PYROSCOPE_IMAGE")
 TARGETS: Final = {"serve": "calsvc", "streamsim": "calsvc-streamsim", "training": "calsvc-training"}
 WGET: Final = """#!/usr/local/bin/python3
 import sys, urllib.request
@@ -56,16 +54,23 @@ def stand_ins() -> Iterator[tuple[str, StandIn]]:
         yield "VALKEY_IMAGE", StandIn(programs, "999:1000", writable=["/data"])
     if haproxy := shutil.which("haproxy"):
         yield "HAPROXY_IMAGE", StandIn({"/usr/sbin/haproxy": Path(haproxy)}, "99:99", stop="SIGUSR1")
-    if collector.path().exists():
-        yield "COLLECTOR_IMAGE", StandIn({"/otelcol": collector.path()}, "10001:10001", ["/otelcol"])
-    if pyroscope.path().exists():
-        programs = {"/usr/bin/pyroscope": pyroscope.path()}
+    if COLLECTOR.path.exists():
+        yield "COLLECTOR_IMAGE", StandIn({"/otelcol": COLLECTOR.path}, "10001:10001", ["/otelcol"])
+    if PYROSCOPE.path.exists():
+        programs = {"/usr/bin/pyroscope": PYROSCOPE.path}
         yield "PYROSCOPE_IMAGE", StandIn(programs, "10001:10001", ["/usr/bin/pyroscope"], ["/data"])
 
 
 def is_there(image: str) -> bool:
     """Whether the engine has an image."""
     return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+
+
+def is_pulled(image: str) -> bool:
+    """Whether the image is there now. In CI nothing is pulled: the same programs every time."""
+    if os.environ.get("CI") == "true":
+        return False
+    return subprocess.run(["docker", "pull", "--quiet", image], capture_output=True, check=False).returncode == 0
 
 
 def ours(target: str, *, folder: Path = ROOT, tag: str | None = None) -> str:
@@ -137,15 +142,22 @@ def _run(command: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """Build what is not there yet."""
+    """Build our images, and pull or build the third-party ones that are missing; 1 if one is still missing."""
     for target in TARGETS:
         print(ours(target))
-    for variable, what in stand_ins():
+    programs = dict(stand_ins())
+    missing = []
+    for variable in OTHERS:
         image = DEFAULTS[variable]
-        if not is_there(image):
-            build(image, what)
-            print(f"{image} (a stand-in)")
-    return 0
+        if is_there(image) or is_pulled(image):
+            continue
+        if variable in programs:
+            build(image, programs[variable])
+            print(f"{image}: a stand-in; docker rmi {image} before just up")
+        else:
+            missing.append(image)
+    print(*(f"{image} can neither be pulled nor built" for image in missing), sep="\n")
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from tests.live.program import answers
-from tests.needed import needed
+from tests.needs import needed
 from tests.service_process import PATIENCE, ROOT, free_port
 
 CONFIG = ROOT / "observability" / "stack" / "prometheus.yaml"

@@ -1,8 +1,4 @@
-"""A real Pyroscope server on loopback, built from its Go module, which comes without the pages for a browser.
-
-`python -m tests.live.pyroscope` builds it, which takes some minutes the first time, and prints where it is: in the
-user's cache, under its version. Where it is there already, nothing happens.
-"""
+"""A real Pyroscope server on loopback."""
 
 import json
 import time
@@ -13,45 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.live.made_with_go import cached, in_cache, needed, run
 from tests.live.program import Program
+from tests.needs import needed
 from tests.service_process import PATIENCE, free_port
 
-MODULE = "github.com/grafana/pyroscope"
-VERSION = "1.12.0"
-API = f"{MODULE}/api"
-API_VERSION = "1.1.0"
-"""Of the module that the server's own replaces by a folder beside it, which modules do not carry: of the same weeks."""
 CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 RINGS = ("ring", "compactor.ring", "distributor.ring", "overrides-exporter.ring", "query-scheduler.ring")
 RINGS += ("store-gateway.sharding-ring",)
 T = TypeVar("T")
-
-
-def path() -> Path:
-    """Where the program is, or would be."""
-    return in_cache(f"pyroscope-{VERSION}/pyroscope")
-
-
-def built() -> Path:
-    """Return the program, built now if it has to be.
-
-    Raises:
-        BuildFailed: there is no Go, or no way to the modules.
-    """
-    return cached(path(), "the Pyroscope server", _build)
-
-
-def _build(folder: Path) -> Path:
-    run(["go", "mod", "init", "download"], folder)
-    source = Path(json.loads(run(["go", "mod", "download", "-json", f"{MODULE}@v{VERSION}"], folder))["Dir"])
-    own = folder / "own.mod"  # the module's own files are read-only
-    own.write_bytes((source / "go.mod").read_bytes())
-    own.with_suffix(".sum").write_bytes((source / "go.sum").read_bytes())
-    run(["go", "mod", "edit", f"-replace={API}={API}@v{API_VERSION}", own.name], folder)
-    program, modules = folder / "pyroscope", (f"-modfile={own}", "-mod=mod")
-    run(["go", "build", *modules, "-ldflags=-s -w", "-o", str(program), "./cmd/pyroscope"], source, {"GOWORK": "off"})
-    return program
 
 
 class Pyroscope:
@@ -59,7 +24,7 @@ class Pyroscope:
 
     def __init__(self, folder: Path) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
-        command = [str(needed(built)), *_arguments(folder / "pyroscope", self.url)]
+        command = [needed("pyroscope"), *_arguments(folder / "pyroscope", self.url)]
         program = Program(command, f"{self.url}/ready", folder / "pyroscope.log")
         self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for
 
@@ -153,7 +118,3 @@ def running_pyroscope(folder: Path) -> Iterator[Pyroscope]:
         yield server
     finally:
         server.end()
-
-
-if __name__ == "__main__":
-    print(built())

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from tests.live.program import NO_MORE, Program
-from tests.needed import needed
+from tests.needs import needed
 from tests.service_process import free_port
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "everysec")
@@ -26,7 +26,7 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{port}/0"
         self.client: Any = redis.Redis(port=port, socket_timeout=5)
         """To look into it."""
-        command = [needed("redis-server", "valkey-server"), "--port", str(port), "--bind", "127.0.0.1"]
+        command = [needed("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--dir", str(folder), "--save", "", *options]
         program = Program(command, self._answers, folder / "redis.log", environ)
         self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for

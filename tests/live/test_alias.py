@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import run_module
 from tests.handouts import write_handout
 from tests.live.conftest import stop
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
 from tests.test_schema import WORKOUT
+
+pytestmark = pytest.mark.slow
 
 Info = dict[str, Any]
 

@@ -17,9 +17,10 @@ from tests.deploy.test_cluster_parties import IN_FLIGHT
 from tests.live.containers import call, demand_images, wait_for
 from tests.live.images import DEFAULTS, ours
 from tests.live.pods import Yard
+from tests.needs import needs
 from tests.test_schema import WORKOUT
 
-pytestmark = pytest.mark.docker
+pytestmark = needs("docker")
 LEAVING = (SERVICE_DRAINING.name, SERVICE_STOPPED.name)
 BASES = {"calsvc": "serve", "calsvc-streamsim": "streamsim", "calsvc-training": "training"}
 

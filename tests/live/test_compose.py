@@ -9,6 +9,7 @@ import re
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,14 +18,14 @@ from deploy.compose.stack import LAYERS
 from observability.dashboards import Asked, queries
 from tests.conftest import Workshop
 from tests.live.containers import Stack, call, demand_images, mounted, running_stack, wait_for
-from tests.live.images import DEFAULTS, TARGETS, ours
+from tests.live.images import DEFAULTS, OTHERS, TARGETS, ours
 from tests.live.test_dashboards import VALUES
+from tests.needs import needs
 from tests.service_process import PATIENCE
 from tests.test_schema import WORKOUT
 
-pytestmark = pytest.mark.docker
+pytestmark = needs("docker")
 SERVICES = ("calsvc", "streamsim", "prometheus", "mlflow", "valkey", "proxy", "collector", "pyroscope")
-OTHERS = ("PROMETHEUS_IMAGE", "VALKEY_IMAGE", "HAPROXY_IMAGE", "COLLECTOR_IMAGE", "PYROSCOPE_IMAGE")
 REPLICAS = 2
 FAILED = 'sum(streamsim_requests_total{call="predict", result!="ok"}) or vector(0)'
 """Records without a prediction. A truth may be told to come again (docs/store.md), and does."""
@@ -106,12 +107,15 @@ def test_everything_is_contained(everything: Stack):
             assert {each["HostIp"] for each in bound} <= {"127.0.0.1"}, service
 
 
-@pytest.mark.parametrize("one", list(queries(VALUES)), ids=lambda one: f"{one.dashboard}: {one.panel}")
-def test_a_query_of_the_dashboards_has_an_answer(everything: Stack, one: Asked):
+def test_every_query_of_the_dashboards_has_an_answer(everything: Stack):
     """None errs; each has finite numbers, unless it is declared why a service that is well has none."""
-    samples = asked(everything, one.expr)
-    assert samples or one.may_be_empty
-    assert all(math.isfinite(float(sample["value"][1])) for sample in samples)
+
+    def is_answered(one: Asked) -> bool:
+        samples = asked(everything, one.expr)
+        return bool(samples or one.may_be_empty) and all(math.isfinite(float(each["value"][1])) for each in samples)
+
+    for one in queries(VALUES):  # a rule is evaluated every quarter of a minute
+        wait_for(f"{one.dashboard}: {one.panel}", partial(is_answered, one), patience=60)
 
 
 def test_spans_and_profiles_arrive(everything: Stack):

@@ -16,10 +16,11 @@ import pytest
 from tests.conftest import Workshop
 from tests.live.containers import Stack, call, demand_images, mounted, running_stack
 from tests.live.images import ours
+from tests.needs import needs
 from tests.service_process import ROOT
 from tests.test_schema import WORKOUT, workout
 
-pytestmark = pytest.mark.docker
+pytestmark = needs("docker")
 CAP = 0.25
 """CPUs; far less than one thread would take."""
 PROGRAMS = ("pip", "pip3", "uv", "gcc", "cc", "curl", "git")
@@ -143,6 +144,7 @@ print(json.dumps([seconds, int(found["nr_throttled"])]))
 """
 
 
+@pytest.mark.alone
 def test_its_cap_holds_under_load(alone: Stack):
     """More is asked of it than it may take: the kernel stops it, it stays at its share, and still answers."""
     before, began = alone.python("calsvc", CPU), time.monotonic()

@@ -9,6 +9,9 @@ from observability.dashboards import Asked, queries
 from observability.dashboards.boards import SAMPLE_VALUES
 from observability.signals import REQUEST_DURATION, SIM_REQUEST_DURATION, Metric
 from tests.live.conftest import Observed
+from tests.needs import needs
+
+pytestmark = needs("prometheus")
 
 VALUES = {**SAMPLE_VALUES, "__rate_interval": "5m"}
 """As far back as the rules look: the burst may be a minute ago."""

@@ -49,6 +49,8 @@ from tests.test_app import running
 from tests.test_schema import WORKOUT
 from tests.test_shadow import Challenger, challenge, in_the_loop
 
+pytestmark = pytest.mark.slow
+
 OF_EACH_LINE = {"timestamp", "level", "event", "message", *IN_LINES}
 OF_AN_ERROR = {"exception.type", "exception.stacktrace"}
 KINDS = {"internal": 1, "server": 2, "client": 3}

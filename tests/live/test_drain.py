@@ -44,6 +44,7 @@ def predict(through: http.client.HTTPConnection, **changes: object) -> http.clie
     return answer
 
 
+@pytest.mark.slow
 def test_a_connection_that_was_idle_is_answered_while_it_drains(workshop: Workshop, tmp_path: Path):
     """After SIGTERM the next answer on it says that the connection closes, and it does; new ones are taken as well."""
     environ = workshop.environ() | {"CALSVC_DRAIN_DELAY": "3"}
@@ -104,6 +105,7 @@ def test_a_second_signal_flushes_all_the_same(workshop: Workshop, tmp_path: Path
         assert [service.call("/feedback", {"id": each, "Calories": 1})[0] for each in (7, 8, 9)] == [200, 200, 404]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0])
 def test_it_may_be_told_to_go_at_any_moment_of_its_start(workshop: Workshop, tmp_path: Path, after: float):
     """It ends with 0 and without a traceback, whatever it was at."""
@@ -115,6 +117,7 @@ def test_it_may_be_told_to_go_at_any_moment_of_its_start(workshop: Workshop, tmp
         assert "Traceback" not in service.output()
 
 
+@pytest.mark.slow
 def test_a_training_at_the_start_ends_with_the_service(tmp_path: Path):
     """Nobody is there any more who could use it: neither the command nor the handout's own program goes on."""
     handout = write_handout(tmp_path / "slow hand out")
@@ -141,6 +144,7 @@ def test_it_may_be_told_to_go_while_it_waits_for_its_store(workshop: Workshop, t
         assert second.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_store_that_is_taken_ends_the_start_with_one_line(workshop: Workshop, tmp_path: Path):
     """Exit code 1, and which setting to change."""
     environ = workshop.environ() | {"CALSVC_STORE": f"sqlite:///{tmp_path}/waiting.db"}
@@ -170,6 +174,7 @@ runpy.run_module("calsvc", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_process_of_which_a_part_has_failed_ends(workshop: Workshop):
     """Whoever watches over it starts another one; it does not stay, ready and useless."""
     environ = {**os.environ, **workshop.environ(), "CALSVC_STORE": "memory://", "CALSVC_PORT": "0"}
@@ -185,6 +190,7 @@ def test_a_process_of_which_a_part_has_failed_ends(workshop: Workshop):
     assert "nobody foresaw this" in ended.stdout
 
 
+@pytest.mark.slow
 def test_models_may_be_swapped_while_it_leaves(workshop: Workshop, tmp_path: Path):
     """SIGHUP and SIGTERM at once, under load: every request that is taken is answered by one of the two models."""
     folder = tmp_path / "bundle"

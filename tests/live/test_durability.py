@@ -11,6 +11,8 @@ from tests.live.test_replicas import predictions, reports, wait_for
 from tests.live.test_traces import simulator
 from tests.service_process import PATIENCE
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 RATE = 500
 """Predictions a second, and truths."""
 LOSS = 0.1

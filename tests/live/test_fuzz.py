@@ -1,7 +1,4 @@
-"""What nobody would send: by the service's own document, and byte by byte. The process lives, and others are served.
-
-The same every time, and short. `CALSVC_FUZZ=5000 ./justw test tests/live/test_fuzz.py` looks longer, and elsewhere.
-"""
+"""What nobody would send: by the service's own document, and byte by byte. The process lives, and others are served."""
 
 import os
 import re
@@ -16,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Workshop
+from tests.examples import few, searching
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
 from tests.test_protocol import post
 from tests.test_schema import WORKOUT, workout
 
-LONG = int(os.environ.get("CALSVC_FUZZ", "0"))
+pytestmark = pytest.mark.slow
+
 TOKEN = "made-up"  # noqa: S105
 NONE = "X-Nothing: here"
 MEMORY = 64 * 2**20
@@ -35,6 +34,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 # --- by the document --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("guarded", [False, True])
 def test_the_document_is_right_about_every_answer(workshop: Workshop, tmp_path: Path, guarded: bool):
     """Status, media type, schema and headers, of good and of bad requests, on both ports, with and without a token."""
@@ -51,15 +51,14 @@ def test_the_document_is_right_about_every_answer(workshop: Workshop, tmp_path: 
 def schemathesis(folder: Path, document: str, header: str) -> subprocess.CompletedProcess[str]:
     """Try every operation of a document."""
     options = ["--checks", "all", "--exclude-checks", NOT_CHECKED, "--header", header, "--no-color"]
-    options += ["--max-examples", str(LONG or 20)]
-    options += ["--generation-database", "none"] if LONG else ["--generation-deterministic"]
+    options += ["--max-examples", "1000"] if searching() else ["--max-examples", "20", "--generation-deterministic"]
     return subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", document, *options],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-        timeout=None if LONG else 5 * PATIENCE,
+        timeout=None if searching() else 5 * PATIENCE,
     )
 
 
@@ -151,13 +150,7 @@ def changed(draw: st.DrawFn) -> bytes:
 STREAMS = st.lists(changed() | REQUESTS, min_size=1, max_size=6).map(b"".join) | st.binary(max_size=2000)
 
 
-@settings(
-    max_examples=LONG or 1000,
-    derandomize=not LONG,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@settings(few(1000), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(stream=STREAMS, cuts=st.lists(st.floats(0, 1), max_size=6), end=st.sampled_from(["wait", "half", "reset"]))
 def test_no_bytes_break_the_service(target: ServiceProcess, stream: bytes, cuts: list[float], end: str):
     """Whatever comes, in whatever pieces: no fault, an end, and the next good client is served."""

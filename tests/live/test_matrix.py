@@ -15,7 +15,7 @@ from tests.live.backends import Sinks, running_sinks
 from tests.live.collector import CLIENT, SERVER
 from tests.live.prometheus import JOB, SIMULATOR, Prometheus, prometheus_server
 from tests.live.test_traces import endless, simulator
-from tests.needed import needed
+from tests.needs import needs
 from tests.service_process import ServiceProcess, free_port, service_process
 
 RATE = 200
@@ -48,11 +48,12 @@ class Everything(NamedTuple):
         return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
+pytestmark = needs("collector", "prometheus", "pyroscope")
+
+
 @pytest.fixture(scope="module")
 def everything(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]:
     """A service and a simulator that send all that they have; truth comes after half a second."""
-    pytest.importorskip("pyroscope", reason="needs pip install 'calsvc[profiling]'")
-    needed("prometheus")
     folder, port = tmp_path_factory.mktemp("matrix"), free_port()
     with (
         running_sinks(folder) as sinks,

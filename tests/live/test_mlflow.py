@@ -25,6 +25,8 @@ from tests.conftest import run_module
 from tests.handouts import write_handout
 from tests.service_process import PATIENCE, free_port
 
+pytestmark = pytest.mark.slow
+
 
 class Lab(NamedTuple):
     """A folder with a handout and an embedded store, and a server over that store."""

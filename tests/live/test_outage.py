@@ -11,7 +11,10 @@ import pytest
 from tests.conftest import Workshop
 from tests.live.backends import Backend, running_scraper, running_sinks
 from tests.live.test_traces import endless, failures, lost, metric, simulator
+from tests.needs import needs
 from tests.service_process import service_process
+
+pytestmark = [needs("collector", "prometheus", "pyroscope"), pytest.mark.alone]
 
 RATE = 500
 """Predictions a second, and truths."""
@@ -23,7 +26,6 @@ MEMORY_MIB = 48.0
 
 def test_losing_every_backend_costs_no_request(workshop: Workshop, tmp_path: Path):
     """Hung, then killed: nothing fails, memory stays, spans lost are counted, one line tells of the profiles."""
-    pytest.importorskip("pyroscope", reason="needs pip install 'calsvc[profiling]'")
     limits = {"OTEL_BSP_MAX_QUEUE_SIZE": str(QUEUE), "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "128"}
     with running_sinks(tmp_path) as sinks:
         collector, pyroscope = sinks

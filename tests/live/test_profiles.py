@@ -10,8 +10,11 @@ from tests.bench.measure import loaded
 from tests.bench.workouts import generated, templates
 from tests.conftest import Workshop
 from tests.live.pyroscope import Pyroscope, running_pyroscope
+from tests.needs import needs
 from tests.observability.test_profiles import CHILD, run_child
 from tests.service_process import PATIENCE, ServiceProcess, service_process
+
+pytestmark = [needs("pyroscope"), pytest.mark.alone]
 
 REQUESTS = 150_000
 """To one endpoint: seconds of work, and at 20 samples a second enough of them to see every larger part of it."""
@@ -21,7 +24,6 @@ RECORDS = 1000
 @pytest.fixture(scope="module")
 def pyroscope(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pyroscope]:
     """A server with nothing in it."""
-    pytest.importorskip("pyroscope", reason="needs pip install 'calsvc[profiling]'")
     with running_pyroscope(tmp_path_factory.mktemp("pyroscope")) as server:
         yield server
 

@@ -9,6 +9,9 @@ import yaml
 
 from tests.live.conftest import BURST, Observed
 from tests.live.prometheus import JOB, RULES, SIMULATOR
+from tests.needs import needs
+
+pytestmark = needs("prometheus")
 
 NEEDS_HISTORY = "counts predictions made more than five minutes ago, and the test is shorter (tests/rules has it)"
 EMPTY = {

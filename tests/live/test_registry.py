@@ -21,7 +21,7 @@ from calsvc.registry.opening import open_registry
 from tests.making import Trained
 from tests.service_process import PATIENCE, free_port
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 QUIET = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 API = "api/2.0/mlflow"

@@ -19,8 +19,11 @@ from tests.conftest import Workshop
 from tests.live.fleet import Fleet, Replica, running_fleet
 from tests.live.prometheus import JOB, Prometheus, prometheus_server
 from tests.live.test_traces import simulator
+from tests.needs import needs
 from tests.service_process import PATIENCE
 from tests.test_schema import workout
+
+pytestmark = needs("haproxy", "prometheus", "redis-server")
 
 RATE = 150
 """Predictions a second in a burst, and truths."""

@@ -77,6 +77,7 @@ def test_an_altered_bundle_is_not_served(workshop: Workshop, tmp_path: Path):
     assert stopped.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_it_trains_first_where_there_is_no_bundle(tmp_path: Path):
     """`just serve` with a handout that was never trained: it trains, says so, and answers."""
     handout = write_handout(tmp_path / "new hand out", trees="all")
@@ -86,6 +87,7 @@ def test_it_trains_first_where_there_is_no_bundle(tmp_path: Path):
         assert "train" in service.output()
 
 
+@pytest.mark.slow
 def test_a_handout_with_unknown_features_is_served_by_its_own_code(tmp_path: Path):
     """Slower, labelled as such, and right: the reference worker answers; past the limit it sheds."""
     handout = write_handout(tmp_path / "odd hand out", extra_feature="num__Age_cubed_mod7")

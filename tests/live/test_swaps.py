@@ -20,6 +20,8 @@ from tests.making import Trained, successor, trained_in
 from tests.service_process import PATIENCE, ServiceProcess, service_process
 from tests.test_schema import WORKOUT, workout
 
+pytestmark = pytest.mark.slow
+
 SWAPS = 100
 CONNECTIONS = 8
 

@@ -24,8 +24,11 @@ from streamsim.answers import is_traced
 from tests.conftest import Workshop, run_module
 from tests.handouts import MODEL_PY, write_handout
 from tests.live.collector import CLIENT, INTERNAL, SERVER, Collector, Span, running_collector
+from tests.needs import needs
 from tests.service_process import PATIENCE, ROOT, ServiceProcess, service_process
 from tests.test_schema import WORKOUT
+
+pytestmark = needs("collector")
 
 RATE = 300
 """Requests per second of the outage: with its steps, each leaves two spans."""

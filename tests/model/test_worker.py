@@ -92,6 +92,7 @@ async def test_it_says_exactly_what_the_handout_says(bundle: Bundle, trained: Tr
     assert sorted(trained.handout.rglob("*")) == before
 
 
+@pytest.mark.slow
 async def test_concurrent_records_get_their_own_answers(bundle: Bundle, trained: Trained) -> None:
     """Records take turns; none gets another's number."""
     sample = bundle.parity_sample()
@@ -106,6 +107,7 @@ async def test_concurrent_records_get_their_own_answers(bundle: Bundle, trained:
     assert answers == sample.predictions
 
 
+@pytest.mark.slow
 async def test_a_killed_worker_is_restarted(bundle: Bundle, trained: Trained) -> None:
     """The record that finds it dead is answered by the next one."""
     sample = bundle.parity_sample()
@@ -117,6 +119,7 @@ async def test_a_killed_worker_is_restarted(bundle: Bundle, trained: Trained) ->
         assert scorer.pid not in (None, first)
 
 
+@pytest.mark.slow
 async def test_a_cancelled_record_does_not_shift_the_answers(bundle: Bundle, trained: Trained) -> None:
     """Its answer comes after nobody waits for it any more, and goes to nobody."""
     sample = bundle.parity_sample()
@@ -132,6 +135,7 @@ async def test_a_cancelled_record_does_not_shift_the_answers(bundle: Bundle, tra
         assert scorer.pid == first
 
 
+@pytest.mark.slow
 async def test_closing_ends_the_process(bundle: Bundle, trained: Trained) -> None:
     """No worker outlives its scorer."""
     async with worker(bundle, trained.handout) as scorer:
@@ -142,6 +146,7 @@ async def test_closing_ends_the_process(bundle: Bundle, trained: Trained) -> Non
         os.kill(pid, 0)
 
 
+@pytest.mark.slow
 async def test_it_ends_with_its_parent(bundle: Bundle, trained: Trained) -> None:
     """A service that is killed leaves no worker behind: the closed stdin is enough."""
     command = [sys.executable, "-B", "-m", "calsvc.model.reference"]
@@ -163,6 +168,7 @@ async def test_what_the_handout_prints_does_not_disturb(make_bundle: MakeBundle)
         assert await scorer.score(ROW) == 42.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "patience", "told"),
     [

@@ -19,7 +19,7 @@ from observability.dashboards.__main__ import GENERATED, write
 from observability.dashboards.boards import SAMPLE_VALUES, Board, Panel, substitute
 from observability.dashboards.datasources import DATASOURCES
 from observability.tracing import RequestSpan
-from tests.needed import needed
+from tests.needs import needed, needs
 from tests.service_process import ROOT
 
 RULES = sorted((ROOT / "observability" / "rules").glob("*.yml"))
@@ -128,6 +128,7 @@ def test_all_jobs_are_those_of_replicas(board: Board):
     assert variables["instance"]["allValue"] == ".*"
 
 
+@needs("promtool")
 def test_promtool_parses_every_query(tmp_path: Path):
     """All of them as rules of one file, their variables filled in."""
     names = (f"asked:{number}" for number in itertools.count())
@@ -243,6 +244,7 @@ def test_grafana_is_told_where_everything_is():
 SUMS = PairedSums(records=400, champion=1.6, candidate=1.5, squared_differences=0.002)
 
 
+@needs("promtool")
 @pytest.mark.parametrize(
     ("expr", "expected"),
     [

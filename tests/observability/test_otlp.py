@@ -203,6 +203,7 @@ def test_a_collector_that_is_always_busy_is_given_up(collector: LocalCollector):
     assert 1 < len(collector.posted) < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_collector_that_names_a_time_is_left_alone_until_then(collector: LocalCollector, status: int):
     """A second, where the first repetition would come after a hundredth of one."""

@@ -101,6 +101,7 @@ SPANS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(SPANS, min_size=1, max_size=4))
 def test_the_content_is_that_of_the_protobuf_form(spans: list[ReadableSpan]):
     """Names, ids, times, attributes of every type, events, links, status, parents and flags."""

@@ -25,6 +25,8 @@ from observability import profiles
 from observability.profiles import Profiles, start_profiles
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 """Seconds that anything may take here before it counts as hanging."""
@@ -215,7 +217,6 @@ def _unpacked(packed: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def uploads() -> list[Upload]:
     """What the real client sends for a process: once, or more often where that lived longer on a busy machine."""
-    pytest.importorskip("pyroscope", reason="needs pip install 'calsvc[profiling]'")
     with listening_sink() as (address, arrived):
         child = run_child(address, CHILD)
         assert (child.returncode, child.stderr) == (0, "")
@@ -285,7 +286,6 @@ def test_native_code_counts_for_its_python_caller(uploads: list[Upload]):
 
 def test_a_server_that_is_down_costs_one_line():
     """The process runs and ends as always."""
-    pytest.importorskip("pyroscope", reason="needs pip install 'calsvc[profiling]'")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     child = run_child(f"http://127.0.0.1:{port}", BRIEF)
@@ -325,7 +325,6 @@ def wait_for_lines(caplog: pytest.LogCaptureFixture, number: int) -> int:
 
 def test_a_server_that_never_answers_holds_nobody():
     """It accepts, and is silent: the process still ends well, the last upload given up."""
-    pytest.importorskip("pyroscope", reason="needs pip install 'calsvc[profiling]'")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         child = run_child(f"http://127.0.0.1:{silent.getsockname()[1]}", BRIEF)
     assert (child.returncode, child.stderr) == (0, "")

@@ -221,6 +221,7 @@ def fetch_in_a_process(folder: Path, version: Version, what: str) -> subprocess.
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
 
 
+@pytest.mark.slow
 async def test_a_disk_that_is_full_is_one_error(trained: Trained, tmp_path: Path) -> None:
     """The kernel refuses to let any file grow beyond 10 kB; what was written is removed."""
     done = fetch_in_a_process(tmp_path, version_of(trained.bundle), "10000")
@@ -230,6 +231,7 @@ async def test_a_disk_that_is_full_is_one_error(trained: Trained, tmp_path: Path
     assert names_in(tmp_path / "calories") == set()
 
 
+@pytest.mark.slow
 async def test_what_a_killed_process_has_left_is_removed(trained: Trained, tmp_path: Path) -> None:
     """By the next one that writes; what is being written by a living process stays."""
     version = version_of(trained.bundle)

@@ -1,8 +1,6 @@
 """The rules of Prometheus: accepted by promtool, proven by its unit tests, and each alert explained in the runbook."""
 
-import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -10,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.needs import needed, needs
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -34,16 +34,11 @@ RECORDS = [rule for rule in rules() if "record" in rule]
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run promtool; where it is missing, skip on a user's machine, and fail where everything has to be there."""
-    tool = shutil.which("promtool")
-    if tool is None:
-        reason = "promtool is missing: apt-get install prometheus"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=False, timeout=300)
+    """Run promtool."""
+    return subprocess.run([needed("promtool"), *arguments], capture_output=True, text=True, check=False, timeout=300)
 
 
+@needs("promtool")
 @pytest.mark.parametrize("file", RULES, ids=lambda file: file.name)
 def test_prometheus_accepts_the_rules(file: Path):
     """Syntax, templates, and no rule twice."""
@@ -51,6 +46,7 @@ def test_prometheus_accepts_the_rules(file: Path):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@needs("promtool")
 def test_prometheus_accepts_the_configuration():
     """The rules that it names, and the targets of one PC, are there; each job reads a file of its own name."""
     checked = promtool("check", "config", STACK / "prometheus.yaml")
@@ -67,6 +63,7 @@ def test_rules_are_evaluated_and_targets_scraped_as_often_as_the_windows_need():
     assert max(int(pace.removesuffix("s")) for pace in paces) <= SLOWEST_SCRAPE
 
 
+@needs("promtool")
 @pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.name)
 def test_the_rules_yield_what_is_expected(file: Path):
     """By promtool's own unit tests: values, firing, silence."""

@@ -29,6 +29,7 @@ async def ask(url: str, patience: float = 5.0, *, again: bool = True) -> tuple[A
     return answer, tally.prediction_retries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "cause"),
     [
@@ -78,6 +79,7 @@ async def test_a_bad_answer_is_not_asked_again(service: CountingService):
         assert (answer.cause, tried, service.requests["predict"]) == (Cause.BAD_ANSWER, {}, number)
 
 
+@pytest.mark.slow
 async def test_a_replica_that_hangs_leaves_time_for_another_one():
     """The first connection is taken and never answered, the second one is served: one try timed out, in a third."""
     connections: list[int] = []
@@ -94,6 +96,7 @@ async def test_a_replica_that_hangs_leaves_time_for_another_one():
     assert (answer.cause, tried, len(connections)) == (Cause.OK, {Cause.TIMEOUT: 1}, 2)
 
 
+@pytest.mark.slow
 async def test_a_server_that_trickles_has_no_more_time_than_one_that_hangs():
     """A byte now and then keeps a try alive no longer; the last word is a timeout."""
 
@@ -109,6 +112,7 @@ async def test_a_server_that_trickles_has_no_more_time_than_one_that_hangs():
     assert set(tried) == {Cause.TIMEOUT}
 
 
+@pytest.mark.slow
 async def test_the_deadline_ends_the_tries(service: CountingService):
     """A service that is never ready is asked some times, not for ever, and what it said last stands."""
 

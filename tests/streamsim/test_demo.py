@@ -20,6 +20,7 @@ def test_the_service_and_the_record_agree(workshop: Workshop, tmp_path: Path):
     assert "All numbers agree." in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_service_of_its_own_is_stopped_whatever_happens(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

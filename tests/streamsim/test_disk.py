@@ -1,6 +1,5 @@
 """A disk without room: the run ends with one line, and a later one sends what this one has owed."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +9,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.needs import mounted, needs
 from tests.streamsim.fakes import CountingService
 from tests.streamsim.test_process import ENDLESS, assert_settled, ended, environ_of, result
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, needs("mount")]
 KIB = 800
 """Of room; the journal of this many records needs more."""
 
@@ -23,19 +23,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own that is full soon; it has more room once it is mounted anew."""
     folder = tmp_path / "a disk"
     folder.mkdir()
-    if not mounted(folder, f"size={KIB}k"):
-        reason = "needs the right to mount a file system"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    assert mounted(folder, f"size={KIB}k")
     try:
         yield folder
     finally:
         subprocess.run([shutil.which("umount") or "umount", "-l", str(folder)], check=True)
-
-
-def mounted(folder: Path, options: str) -> bool:
-    """Mount a file system in memory; return whether this user may."""
-    mount = [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    return subprocess.run(mount, check=False, capture_output=True).returncode == 0
 
 
 def arguments(service: CountingService, csv: Path, journal: Path) -> tuple[str, ...]:

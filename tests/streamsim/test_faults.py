@@ -22,6 +22,8 @@ from streamsim.summary import Summary
 from tests.streamsim.fakes import CountingService, Silence, make_plan, serving
 from tests.streamsim.test_process import ENDLESS, ended, result, simulator
 
+pytestmark = pytest.mark.slow
+
 WRITE_FOR_EVER = """
 import itertools, sys
 from contextlib import suppress

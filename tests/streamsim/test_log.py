@@ -50,6 +50,7 @@ async def test_a_run_is_told_from_begin_to_end(service: CountingService, csv: Pa
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_service_that_is_not_there_is_told_once(csv: Path, tmp_path: Path):
     """A warning, not one a request; then why the run failed. What an address holds of a password is not told."""

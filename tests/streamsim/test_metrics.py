@@ -26,7 +26,7 @@ from streamsim.run import Plan, run
 from streamsim.scrapes import Scrape, scrape_of
 from streamsim.summary import Summary
 from streamsim.tally import Tally
-from tests.needed import needed
+from tests.needs import needed, needs
 from tests.service_process import free_port
 from tests.streamsim.fakes import CountingService, Silence, make_plan
 
@@ -231,6 +231,7 @@ async def test_a_run_has_every_declared_metric_before_anything_has_happened(serv
     assert {"process_cpu_seconds", "process_resident_memory_bytes"} <= set(families)
 
 
+@needs("promtool")
 async def test_promtool_has_nothing_to_say(service: CountingService, tmp_path: Path):
     """Names, units and types are as Prometheus wants them."""
     async with watched(make_plan(service.url, tmp_path, ENDLESS)) as this:
@@ -275,6 +276,7 @@ async def test_a_port_that_is_taken_is_told_in_one_line_and_the_run_goes_on(
     assert tally.buckets is None
 
 
+@pytest.mark.slow
 async def test_whoever_still_listens_at_the_end_does_not_hold_it_up(service: CountingService, tmp_path: Path):
     """An idle connection and one in the middle of its request are closed."""
     plan = make_plan(service.url, tmp_path, FAST, feedback_delay=1.0)

@@ -70,6 +70,7 @@ async def test_a_run_prints_a_summary_and_writes_its_report(service: CountingSer
     assert (tmp_path / "data" / "streamsim" / "owed.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_ctrl_c_ends_with_the_command_that_sends_the_rest(
     service: CountingService, csv: Path, tmp_path: Path, how: signal.Signals
@@ -94,6 +95,7 @@ async def test_ctrl_c_ends_with_the_command_that_sends_the_rest(
     assert recorded.count("feedback") >= len(service.predicted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_a_second_ctrl_c_does_not_wait_for_answers(
     service: CountingService, csv: Path, tmp_path: Path, how: signal.Signals
@@ -122,6 +124,7 @@ async def test_a_second_ctrl_c_does_not_wait_for_answers(
     assert (service.statuses["matched"], service.statuses["unknown"]) == (10, service.requests["predict"] - 10)
 
 
+@pytest.mark.slow
 async def test_a_run_that_goes_on_after_another_uses_other_ids(service: CountingService, csv: Path, tmp_path: Path):
     """Else the truths of its first hour would be repetitions of those that the service has been told already."""
     where = ("--url", service.url, "--journal", "owed.db", "--record", "record.ndjson", "--data", str(csv))
@@ -185,6 +188,7 @@ def test_a_wrong_option_is_a_usage_error(capsys: pytest.CaptureFixture[str], arg
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 async def test_what_cannot_run_ends_with_1_and_one_line(service: CountingService, csv: Path, tmp_path: Path):
     """No rows, a locked journal, a record that cannot be written, a service that is not there."""
     where = ("stream", "--data", str(csv), "--cycles", "1", "--on", "0.1")

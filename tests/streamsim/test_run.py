@@ -65,15 +65,15 @@ async def test_rows_start_over_with_ids_of_their_own(service: CountingService, t
 
 
 async def test_a_stalled_service_does_not_hold_arrivals_back(service: CountingService, tmp_path: Path):
-    """Open loop: while the service is frozen for a second all records leave on time, and p99 tells of the second."""
+    """Open loop: all records leave while the service is frozen, and p99 shows the second for which it stays so."""
 
     async def frozen(path: str, number: int) -> None:
         if path == "predict" and number >= 10:
             await thawed.wait()
 
     async def thaw() -> None:
-        await service.until(lambda: service.requests["predict"] >= 10)
-        await anyio.sleep(1)  # the stall itself
+        await service.until(lambda: service.requests["predict"] == 80)
+        await anyio.sleep(1)
         thawed.set()
 
     thawed, schedule = anyio.Event(), Schedule(100, 0.8, 0, cycles=1)
@@ -82,12 +82,8 @@ async def test_a_stalled_service_does_not_hold_arrivals_back(service: CountingSe
         group.start_soon(thaw)
         summary = await streamed(make_plan(service.url, tmp_path, schedule))
     assert summary.totals.planned == summary.totals.acknowledged == len(list(offsets(schedule))) == 80
-    timings = summary.timings
-    assert timings.from_planned.p99 is not None
-    assert timings.from_planned.p50 is not None
-    assert timings.schedule_lag.p50 is not None
-    assert timings.from_planned.p99 >= 900
-    assert timings.schedule_lag.p50 < timings.from_planned.p50 / 2
+    assert summary.timings.from_planned.p99 is not None
+    assert summary.timings.from_planned.p99 >= 900
 
 
 @pytest.mark.parametrize(
@@ -142,6 +138,7 @@ async def test_a_service_that_hangs_up_or_is_slow_is_counted(service: CountingSe
     assert summary.timings.from_sent.max > 250  # of the 500 ms of patience, which begin a moment before the sending
 
 
+@pytest.mark.slow
 async def test_a_service_that_is_down_ends_with_could_not_run(tmp_path: Path):
     """Forty refusals, each of them tried again until its time was over, nothing owed, exit code 1."""
     async with raw_server(lambda stream: stream.aclose()) as url:
@@ -220,6 +217,7 @@ async def test_truths_that_nobody_takes_are_given_up(service: CountingService, t
     assert (report.joined, report.coverage) == (10, 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 async def test_a_wall_clock_that_is_set_by_an_hour_moves_no_truth(
     service: CountingService, tmp_path: Path, step: float
@@ -253,15 +251,23 @@ async def test_a_wall_clock_that_is_set_by_an_hour_moves_no_truth(
 
 
 async def test_a_long_backlog_does_not_hold_new_arrivals_back(service: CountingService, tmp_path: Path):
-    """Two thousand truths due at once are sent beside forty new records, which leave on time."""
+    """Of two thousand truths that are due at once none is answered before all of forty new records have come."""
     service.predicted = dict.fromkeys(range(1000, 3000), 1.0)
     with open_journal(tmp_path / "owed.db") as journal:
         for n in range(1000, 3000):
             journal.acknowledge(journal.intend(str(n), 5.0, 0.0, 1.0), 1.0, 0.0, 1.0)
+    all_have_come = anyio.Event()
+
+    async def hold_truths(path: str, number: int) -> None:
+        if path == "predict" and number == 40:
+            all_have_come.set()
+        if path == "feedback":
+            await all_have_come.wait()
+
+    service.gate = hold_truths
     summary = await streamed(make_plan(service.url, tmp_path, FAST, resume=True))
     assert summary.totals.delivered == {"matched": 2040}
-    assert summary.timings.schedule_lag.p50 is not None
-    assert summary.timings.schedule_lag.p50 < 1000 * summary.elapsed / 4
+    assert summary.totals.retries == {}
 
 
 async def test_beyond_the_limit_in_flight_arrivals_are_counted_as_not_sent(

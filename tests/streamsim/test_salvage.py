@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsim.errors import JournalError
@@ -19,6 +19,7 @@ from streamsim.journal import open_journal
 from streamsim.owed import PAGE_BYTES, Owed
 from streamsim.salvage import read_rows
 from streamsim.sqlite_pages import pages_of, read_log, rows_of
+from tests.examples import few
 from tests.streamsim.fakes import CountingService
 from tests.streamsim.test_process import result
 
@@ -250,8 +251,9 @@ def read_after(folder: Path, name: str, at: float, length: int, seed: int) -> li
     return read_rows(*map(bytes, files.values()))[0]
 
 
+@pytest.mark.slow
 @given(**garbage)
-@settings(deadline=None, max_examples=40)
+@few(40)
 def test_whatever_is_damaged_in_the_log_a_row_is_read_as_it_was_written_or_not_at_all(
     killed: Path, at: float, length: int, seed: int
 ):
@@ -261,8 +263,9 @@ def test_whatever_is_damaged_in_the_log_a_row_is_read_as_it_was_written_or_not_a
         assert owed.predicted is None or owed[2:] == every[owed.id_json]
 
 
+@pytest.mark.slow
 @given(**garbage)
-@settings(deadline=None, max_examples=40)
+@few(40)
 def test_whatever_is_damaged_in_the_file_the_other_rows_are_read(killed: Path, at: float, length: int, seed: int):
     """SQLite keeps no checksums there: a number that was hit may go unnoticed, but only where the garbage is."""
     every = known()
@@ -304,7 +307,7 @@ values = st.one_of(
 
 
 @given(rows=st.lists(st.tuples(values, values, values), min_size=1, max_size=100), first=st.integers(1, 2**62))
-@settings(deadline=None, max_examples=30)
+@few(30)
 def test_rows_are_read_as_sqlite_wrote_them(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[object, ...]], first: int
 ):

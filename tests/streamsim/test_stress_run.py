@@ -28,6 +28,8 @@ async def stressed(service: CountingService, folder: Path) -> tuple[Summary, Tal
     return await run(make_plan(service.url, folder, STEADY), Silence(), Clocks(), tally), tally
 
 
+@pytest.mark.alone
+@pytest.mark.slow
 async def test_a_second_of_freeze_shows_in_p99_and_not_in_the_arrivals(service: CountingService, tmp_path: Path):
     """The same arrivals with and without a frozen second; the corrected p99 tells of it, the median does not."""
 
@@ -54,6 +56,7 @@ async def test_a_second_of_freeze_shows_in_p99_and_not_in_the_arrivals(service: 
     assert max(second.in_flight for second in seconds) >= 50
 
 
+@pytest.mark.slow
 async def test_a_generator_that_is_held_up_counts_the_wait_from_the_planned_time(
     service: CountingService, tmp_path: Path
 ):
@@ -69,6 +72,7 @@ async def test_a_generator_that_is_held_up_counts_the_wait_from_the_planned_time
 ARGUMENTS = ("stress", "100", "--duration", "1", "--feedback-delay", "0.1", "--report", "out folder")
 
 
+@pytest.mark.slow
 async def test_the_command_writes_its_report_and_leaves_a_streams_journal_alone(
     service: CountingService, csv: Path, tmp_path: Path
 ):
@@ -84,6 +88,7 @@ async def test_the_command_writes_its_report_and_leaves_a_streams_journal_alone(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 async def test_a_missed_threshold_is_exit_code_99(service: CountingService, csv: Path, tmp_path: Path):
     """Half of the records fail: it says so, and the report says the same."""
 
@@ -99,6 +104,7 @@ async def test_a_missed_threshold_is_exit_code_99(service: CountingService, csv:
     assert json.loads((tmp_path / "out folder" / "report.json").read_text())["exit_code"] == 99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "expected"), [((), (99, 1, 0, "no")), (("--retry",), (0, 0, 1, "yes"))])
 async def test_what_fails_in_passing_is_an_error_unless_asked_otherwise(
     service: CountingService, csv: Path, tmp_path: Path, more: tuple[str, ...], expected: tuple[object, ...]
@@ -117,6 +123,7 @@ async def test_what_fails_in_passing_is_an_error_unless_asked_otherwise(
     assert (code, *counted, told["settings"]["retry"]) == expected, said
 
 
+@pytest.mark.slow
 async def test_beyond_the_concurrency_arrivals_are_not_sent(service: CountingService, csv: Path, tmp_path: Path):
     """With one request in flight and a service that holds it, all the others are errors."""
 

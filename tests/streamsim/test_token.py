@@ -22,6 +22,8 @@ from tests.serving import serving
 from tests.streamsim.fakes import CountingService, make_rows
 from tests.streamsim.test_process import environ_of, result
 
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cr3t-of-the-house"  # noqa: S105
 QUICK = ("--cycles", "1", "--rps", "20", "--on", "1", "--off", "0", "--feedback-delay", "0.1")
 

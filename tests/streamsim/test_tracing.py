@@ -220,6 +220,7 @@ async def test_without_a_collector_nothing_is_loaded_for_one(service: CountingSe
     assert [name for name in ("opentelemetry", "httpx2", "prometheus_client") if name in said] == []
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_metrics_load_no_more_than_they_need(service: CountingService, csv: Path):
     """A server and Prometheus's client: nothing that sends or makes spans."""
@@ -229,6 +230,7 @@ async def test_metrics_load_no_more_than_they_need(service: CountingService, csv
     assert [name for name in ("opentelemetry.sdk", "httpx2") if name in said] == []
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_collector_that_is_not_there_costs_nothing(service: CountingService, csv: Path):
     """Every record is sent, and the run ends well, and soon."""
@@ -237,6 +239,7 @@ async def test_a_collector_that_is_not_there_costs_nothing(service: CountingServ
     assert (code, len(service.bodies), service.statuses["matched"]) == (0, 50, 50), said
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_collector_that_says_nothing_is_not_waited_for(service: CountingService, csv: Path):
     """It takes connections and never answers: the run still ends in bounded time."""

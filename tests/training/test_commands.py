@@ -77,6 +77,7 @@ def test_a_changed_handout_is_not_current(trained: Trained, tmp_path: Path) -> N
     assert not bundle_is_current(Settings(handout_dir=other, model=trained.bundle.folder))
 
 
+@pytest.mark.slow
 def test_prediction_writes_the_ids_in_order_and_tells_the_error(workshop: Path) -> None:
     """The file's own Calories are compared with, never looked at."""
     told = run("predict", "--data", "data/holdout/stream.csv", "--out", "out put/p.csv", cwd=workshop)
@@ -89,6 +90,7 @@ def test_prediction_writes_the_ids_in_order_and_tells_the_error(workshop: Path) 
     assert f"RMSLE {np.sqrt((logs**2).mean()):.5f}, MAE " in told.stdout
 
 
+@pytest.mark.slow
 def test_prediction_takes_the_handouts_test_rows_by_default(workshop: Path) -> None:
     """Which have no Calories to compare with."""
     told = run("predict", "--out", "a.csv", cwd=workshop)
@@ -97,6 +99,7 @@ def test_prediction_takes_the_handouts_test_rows_by_default(workshop: Path) -> N
     assert len(pl.read_csv(workshop / "a.csv")) == 150
 
 
+@pytest.mark.slow
 def test_an_unusable_row_leaves_the_old_predictions(workshop: Path) -> None:
     """One error, and the file that was there."""
     (workshop / "old.csv").write_text("old")
@@ -107,6 +110,7 @@ def test_an_unusable_row_leaves_the_old_predictions(workshop: Path) -> None:
     assert (workshop / "old.csv").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_a_split_made_for_this_handout_is_kept(tmp_path: Path) -> None:
     """`just holdout --data` decides what is trained on; a split for another handout is replaced."""
     # Their trainings end at once: what counts here comes before.
@@ -122,6 +126,7 @@ def test_a_split_made_for_this_handout_is_kept(tmp_path: Path) -> None:
     assert train.read_bytes() != of_rows
 
 
+@pytest.mark.slow
 def test_a_handout_with_unknown_features_is_served_by_its_own_code(tmp_path: Path) -> None:
     """`auto` falls back with a warning; --engine reference does it at once; predictions then come from the worker."""
     handout = write_handout(tmp_path / "hand out", extra_feature="num__Age_cubed")
@@ -148,6 +153,7 @@ UNUSABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variation", "told"), UNUSABLE, ids=[next(iter(each)) for each, _ in UNUSABLE])
 def test_an_unusable_handout_is_one_line_and_the_old_bundle_stays(
     trained: Trained, tmp_path: Path, variation: dict[str, Any], told: str
@@ -190,6 +196,7 @@ def test_a_wrong_setting_exits_with_2(tmp_path: Path) -> None:
     assert told.stderr.startswith("error: CALSVC_PORT='many'")
 
 
+@pytest.mark.slow
 def test_thread_caps_reach_the_training(tmp_path: Path) -> None:
     """They are set before the numeric libraries load; what the user has said stands."""
     handout = write_handout(tmp_path / "hand out")
@@ -205,6 +212,7 @@ def test_thread_caps_reach_the_training(tmp_path: Path) -> None:
     assert told.stderr == "error: hand out/train.py failed (exit code 1): 3 threads\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["holdout", "train", "predict"])
 def test_a_missing_extra_is_one_line(tmp_path: Path, trained: Trained, command: str) -> None:
     """An installation that can only serve says what to install."""

@@ -19,6 +19,7 @@ from calsvc.training.publish import publish
 from calsvc.training.rows import read_rows
 from tests.handouts import ALL_FEATURES, SOME_FEATURES, write_handout
 from tests.making import Trained, real_rows, replace_in, silent, train
+from tests.needs import needs
 
 FEW = 100
 
@@ -44,11 +45,13 @@ def worst_difference(made: Trained, rows: int) -> float:
 @pytest.mark.parametrize(
     ("variation", "target"),
     [
-        ({"trees": "best"}, Target("log1p")),
-        ({"trees": "all", "nested": True}, Target("log1p")),
         ({"trees": "half", "features": ALL_FEATURES[::-1]}, Target("log1p")),
-        ({"target": "identity", "clip": (12.0, 150.0)}, Target("identity", 12.0, 150.0)),
-        ({"clip": (20.0, 1e4), "batch_median": 1.02}, Target("log1p", 20.0, None)),
+        pytest.param({"trees": "best"}, Target("log1p"), marks=pytest.mark.slow),
+        pytest.param({"trees": "all", "nested": True}, Target("log1p"), marks=pytest.mark.slow),
+        pytest.param(
+            {"target": "identity", "clip": (12.0, 150.0)}, Target("identity", 12.0, 150.0), marks=pytest.mark.slow
+        ),
+        pytest.param({"clip": (20.0, 1e4), "batch_median": 1.02}, Target("log1p", 20.0, None), marks=pytest.mark.slow),
     ],
 )
 def test_what_is_written_nowhere_is_found_and_proven(tmp_path: Path, variation: Any, target: Target) -> None:
@@ -60,6 +63,7 @@ def test_what_is_written_nowhere_is_found_and_proven(tmp_path: Path, variation: 
     assert worst_difference(made, 60) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_half_of_the_trees_means_half(tmp_path: Path) -> None:
     """A number that neither the booster nor its best round would suggest."""
     draft, made = exported(tmp_path, trees="half")
@@ -75,6 +79,7 @@ def test_the_handout_stays_as_it_was(trained: Trained) -> None:
     assert names == sorted(each.name for each in write_handout(trained.holdout.parent / "fresh").iterdir())
 
 
+@pytest.mark.slow
 def test_two_handouts_in_one_process_do_not_mix(tmp_path: Path, trained: Trained) -> None:
     """Both call their module `model`; each gets its own, and none stays."""
     other, _ = train(write_handout(tmp_path / "handout"), tmp_path)
@@ -85,12 +90,14 @@ def test_two_handouts_in_one_process_do_not_mix(tmp_path: Path, trained: Trained
         assert "model" not in sys.modules
 
 
+@pytest.mark.slow
 def test_unknown_features_are_refused_by_name(tmp_path: Path) -> None:
     """Never guessed."""
     with pytest.raises(UnknownFeatures, match="num__Age_cubed"):
         exported(tmp_path, extra_feature="num__Age_cubed")
 
 
+@pytest.mark.slow
 def test_an_answer_that_no_tree_gives_is_refused(tmp_path: Path) -> None:
     """A handout that adds something of its own after the trees."""
     handout = write_handout(tmp_path / "handout")
@@ -100,6 +107,7 @@ def test_an_answer_that_no_tree_gives_is_refused(tmp_path: Path) -> None:
         export("onnx", source, silent, rows=FEW)
 
 
+@pytest.mark.slow
 def test_a_handout_that_checks_its_input_is_still_exported(tmp_path: Path) -> None:
     """Made-up rows at the ends of what is possible may be refused; rows of its own data may not."""
     handout = write_handout(tmp_path / "handout")
@@ -114,6 +122,7 @@ def test_a_handout_that_checks_its_input_is_still_exported(tmp_path: Path) -> No
         export("onnx", source, silent, rows=FEW)
 
 
+@pytest.mark.slow
 def test_what_happens_only_far_out_is_a_warning(tmp_path: Path) -> None:
     """Within the data's ranges all agrees; beyond them the trees and the handout part, and that is said."""
     handout = write_handout(tmp_path / "handout")
@@ -137,6 +146,7 @@ def test_an_artefact_of_a_lost_class_is_one_error(tmp_path: Path, trained: Train
         pass
 
 
+@needs("real rows")
 def test_real_rows_are_answered_as_the_handout_answers_them(tmp_path: Path, trained: Trained) -> None:
     """The exported trees, asked rows that people sent."""
     rows = read_rows(real_rows(), labelled=True).first(300)

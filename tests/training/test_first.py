@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from calsvc.training.store import aliases, open_store
 from tests.conftest import Workshop, run_module
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_first_champion_is_trained_and_the_second_start_does_nothing(workshop: Workshop, tmp_path: Path):

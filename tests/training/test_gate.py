@@ -5,11 +5,12 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from calsvc.training.gate import FEWEST, Comparison, PairedSums, compare_rows, compare_sums, squared_log_errors
+from tests.examples import few
 
 ERRORS = arrays(float, st.integers(30, 60), elements=st.floats(0.0, 4.0))
 
@@ -53,7 +54,7 @@ def test_the_interval_of_sums_is_the_mean_and_its_standard_error() -> None:
     assert found.high == pytest.approx(math.sqrt((0.05 + half) / 0.04) - 1)
 
 
-@settings(max_examples=15, deadline=None)
+@few(15)
 @given(errors=ERRORS)
 def test_a_model_is_never_worse_than_itself(errors: np.ndarray) -> None:
     """The difference is 0, with certainty, and passes the strictest margin."""
@@ -62,7 +63,7 @@ def test_a_model_is_never_worse_than_itself(errors: np.ndarray) -> None:
     assert found.passes(0.0)
 
 
-@settings(max_examples=15, deadline=None)
+@few(15)
 @given(errors=ERRORS, seed=st.integers(0, 10))
 def test_the_same_seed_gives_the_same_interval(errors: np.ndarray, seed: int) -> None:
     """So that a decision can be repeated; and the interval is in order."""

@@ -25,6 +25,8 @@ from calsvc.training.tracking import Trained as Training
 from calsvc.training.tracking import open_run
 from tests.making import Trained, successor
 
+pytestmark = pytest.mark.slow
+
 GOOD, AS_GOOD, BAD = "1", "2", "3"
 
 

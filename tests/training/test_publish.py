@@ -41,6 +41,7 @@ publish(draft, files, target)
 """Ends without warning at its n-th touch of the file system, as a power failure would end it."""
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_step_leaves_a_whole_bundle(republish: Callable[[int], Bundle]) -> None:
     """The old one until the new one is complete; the next publishing clears up after the crash."""
     for number in range(3):

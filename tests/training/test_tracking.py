@@ -20,6 +20,8 @@ from calsvc.values import RegisteredModel
 from tests.handouts import write_handout
 from tests.service_process import free_port
 
+pytestmark = pytest.mark.slow
+
 
 class Notes:
     """A display that remembers what it was shown."""

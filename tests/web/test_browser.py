@@ -13,9 +13,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Workshop
+from tests.needs import needs
 from tests.service_process import ROOT, ServiceProcess, free_port, service_process
 from tests.test_schema import WORKOUT
 from tests.web.chromium import Tab, chromium
+
+pytestmark = needs("chromium")
 
 LIVE = "document.documentElement.dataset.link === 'live'"
 VIEWS = [(width, scheme) for width in (390, 1440) for scheme in ("light", "dark")]

@@ -13,6 +13,8 @@ from tests.service_process import ServiceProcess, service_process
 from tests.test_schema import WORKOUT
 from tests.web.streams import EventStream, at
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(workshop: Workshop, tmp_path: Path) -> Iterator[ServiceProcess]:
@@ -34,6 +36,7 @@ def test_two_pages_get_the_same_bytes(service: ServiceProcess):
         assert all(seen[0][time] == seen[1][time] for time in both)
 
 
+@pytest.mark.alone
 def test_a_hundred_pages_cost_what_one_does(service: ServiceProcess):
     """All see one and the same sequence of snapshots: nobody has snapshots of their own."""
     with contextlib.ExitStack() as open_pages:

@@ -116,6 +116,7 @@ def test_agreement_is_demanded_to_a_thousandth():
             demand_agreement([100.0, wrong], [100.0, 100.0])
 
 
+@pytest.mark.slow
 def test_answers_come_in_the_order_of_the_questions():
     """Although many are asked at the same time."""
     with answering(lambda body: (200, body)) as port:

@@ -14,6 +14,8 @@ from tests.service_process import ServiceProcess, service_process
 from tests.streamsim.cluster.standin import Standin
 from tests.streamsim.test_stress_report import Page
 
+pytestmark = pytest.mark.slow
+
 OUT = [[0, 1, 1, 3], [1, 3, 1, 140], [2, 3, 3, 58]]
 """One replica; a second into the load three are wanted, another second later they are there."""
 REFUSED = 'Error from server (Forbidden): deployments.apps "calsvc" is forbidden: User "dev" cannot get resource'

@@ -92,10 +92,10 @@ def run(marks: Sequence[str], arguments: Sequence[str]) -> int:
 
 
 def in_parallel(chosen: Sequence[str]) -> list[str]:
-    """Return the options for one worker per core plus one, because many tests wait; none for a selection."""
+    """Return the options for one worker per core plus one (many tests wait), at most nine; none for a selection."""
     if SERIAL & set(chosen) or any(Path(word.partition("::")[0]).exists() for word in chosen):
         return []
-    return [f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile", "--no-loadscope-reorder"]
+    return [f"--numprocesses={min(os.cpu_count() or 1, 8) + 1}", "--dist=loadfile", "--no-loadscope-reorder"]
 
 
 class Collected(NamedTuple):

@@ -127,11 +127,6 @@ bench-peers *args:
 chaos *args:
     @{{ python }} -m tests.chaos "$@"
 
-# What an autoscaler makes of a load, simulated with measured costs: just capacity 2000 --off 25 (docs/capacity.md)
-[group('develop')]
-capacity *args:
-    @{{ python }} -m capacity "$@"
-
 # Load the service for half an hour, and see whether memory and files stay what they are (docs/soak.md)
 [group('develop')]
 soak *args:

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from tests.bench import ladder, outage, overload, pending, rates, scorer, stores, window
+from tests.bench import ladder, outage, overload, pending, scorer, stores, window
 from tests.bench.machine import Machine, described
 from tests.bench.peers import report as peers
 
@@ -32,7 +32,6 @@ class Part(NamedTuple):
 
 PARTS: Final[dict[str, Part]] = {
     "ladder": Part("What each part of the service costs", ladder.Ladder, ladder.markdown),
-    "rates": Part("What a call costs when there is time between two", rates.Rates, rates.markdown),
     "stores": Part("What each kind of store costs", stores.Stores, stores.markdown),
     "scorer": Part("The scorer alone", scorer.ScorerFigures, scorer.markdown),
     "overload": Part("More load than can be answered", overload.Overload, overload.markdown),

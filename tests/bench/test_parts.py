@@ -1,17 +1,14 @@
 """Every part of `just bench` still runs, in small, and its page is made of its JSON. No figure is judged."""
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from capacity import measured
-from tests.bench import ladder, outage, part, pending, rates, scorer, window
+from tests.bench import ladder, outage, part, pending, scorer, window
 from tests.bench.machine import machine
 from tests.bench.measure import Figures
 from tests.bench.page import PARTS, Document, page
-from tests.bench.processes import ROOT
 from tests.conftest import Workshop
 from tests.needs import needs
 
@@ -70,22 +67,6 @@ def test_an_outage_in_small(monkeypatch: pytest.MonkeyPatch):
     assert [phase.name for phase in result.phases] == [outage.ALIVE, "all three killed", outage.BACK]
     assert all(phase.records > 0 and phase.failed == 0 for phase in result.phases)
     assert "| all three killed |" in demand_written("outage", result)
-
-
-@pytest.mark.usefixtures("our_model")
-def test_the_rates_in_small(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """A few records a second with their truth, and one connection; the page on capacity reads what comes of it."""
-    monkeypatch.setattr(rates, "DATA", workshop.stream)
-    monkeypatch.setattr(rates, "RECORDS", (20,))
-    monkeypatch.setattr(rates, "CONNECTIONS", (1,))
-    monkeypatch.setattr(rates, "LATE_MS", 3.6e6)  # no time is judged here
-    result = rates.measure(TINY)
-    assert "| 1 connection, closed loop |" in demand_written("rates", result)
-    file = tmp_path / "rates.json"
-    file.write_bytes(part.encoded(result))
-    points = measured.read(ROOT / "docs" / "bench.json", file).rates
-    assert [each.load for each in points] == ["20 records/s", "1 connection, closed loop"]
-    assert all(each.calls > 0 and 0 < each.low <= each.median <= each.high for each in points)
 
 
 def test_the_window_in_small(monkeypatch: pytest.MonkeyPatch):

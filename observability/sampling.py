@@ -35,34 +35,49 @@ class Collector(NamedTuple):
     timeout: float = 10.0
 
 
+def scheme_of(address: str) -> str:
+    """Return what can be shown of an address that may hold a password: `http://...`, or `***` without a scheme."""
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address)
+    return f"{scheme[0]}..." if scheme else "***"
+
+
+def without_user(text: str) -> str:
+    """Return a text with the URLs in it without user and password, which may hold any of `@` and `/`."""
+    return re.sub(r"(https?://)\S*@", r"\1", text)
+
+
 def http_url(text: str) -> str:
-    """Return an address of a collector as it is, or raise ValueError where the HTTP client could not send to it."""
+    """Return an address as it is, or raise ValueError, without it, where the HTTP client could not send to it."""
     import httpx2  # noqa: PLC0415 - for those who have a collector
 
     try:
         url = httpx2.URL(text)
-    except httpx2.InvalidURL:
-        raise ValueError(text) from None
-    port = urlsplit(text).port  # raises it too, for one that is no number or out of range
-    if not _ADDRESS.fullmatch(text) or url.scheme not in {"http", "https"} or not url.host or port == 0:
-        raise ValueError(text)
+        usable = url.scheme in {"http", "https"} and url.host and urlsplit(text).port != 0
+    except (httpx2.InvalidURL, ValueError):
+        usable = False
+    if not usable or not _ADDRESS.fullmatch(text):
+        raise ValueError("not an address over HTTP")
     return text
 
 
 def profiles_url(text: str) -> str:
-    """Return the address of a Pyroscope server as it is, or raise ValueError."""
-    parts = urlsplit(text)  # also refuses a port that is no number
-    if not re.fullmatch(r"https?://[^\s@?#]+", text) or not parts.hostname or parts.port == 0:
-        raise ValueError(text)
+    """Return the address of a Pyroscope server as it is, or raise ValueError, without it."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not re.fullmatch(r"https?://[^\s@?#]+", text):
+        raise ValueError("not the address of a Pyroscope server")
     return text
 
 
 def otlp_headers(text: str) -> tuple[tuple[str, str], ...]:
-    """Parse `NAME=VALUE,NAME=VALUE`, values percent-encoded, or raise ValueError."""
+    """Parse `NAME=VALUE,NAME=VALUE`, values percent-encoded, or raise ValueError, without them."""
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
     headers = tuple((name.strip(), unquote(value.strip())) for name, _, value in pairs)
     if not all(equals for _, equals, _ in pairs) or not all(_HEADER.fullmatch("=".join(each)) for each in headers):
-        raise ValueError(text)
+        raise ValueError("not NAME=VALUE,NAME=VALUE")
     return headers
 
 

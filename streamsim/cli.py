@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from observability.sampling import scheme_of
 from streamsim.arrivals import Schedule
 from streamsim.options import burst, milliseconds, number, percent, whole
 from streamsim.rows import Rows, unused_lap
@@ -28,7 +29,8 @@ def base_url(text: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected an address such as {DEFAULT_URL}")
+        shown = scheme_of(text) if "@" in text else text  # it may have a password
+        raise argparse.ArgumentTypeError(f"{shown!r}: expected an address such as {DEFAULT_URL}")
     return text
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+from observability.sampling import scheme_of
 from streamsim.errors import SettingError
 
 Value = TypeVar("Value")
@@ -31,7 +32,10 @@ def parsed(environ: Mapping[str, str], key: str, parse: Callable[[str], Value], 
     try:
         return parse(text) if text else None
     except ValueError:
-        shown = "***" if key.endswith(("HEADERS", "TOKEN")) else repr(text)  # they hold secrets
+        if key.endswith(("HEADERS", "TOKEN")):
+            shown = "***"
+        else:
+            shown = repr(scheme_of(text) if key.endswith(("ENDPOINT", "ADDRESS")) else text)
         raise SettingError(f"{key}={shown}: expected {expected}") from None
 
 

@@ -24,6 +24,7 @@ from calsvc.registry.mlflow_wire import (
     place_below,
     place_by_uri,
 )
+from observability.sampling import scheme_of, without_user
 
 _LONGEST_ANSWER: Final = 2**20
 """Bytes of a JSON answer."""
@@ -40,11 +41,10 @@ class MlflowRest:
         credentials: Credentials = Credentials(),  # noqa: B008 - immutable
         deadlines: Deadlines = Deadlines(),  # noqa: B008
     ) -> None:
-        netloc = uri.partition("//")[2].partition("/")[0]
-        self._host = netloc.rpartition("@")[2]
-        self._shown = uri.replace(netloc, self._host, 1)  # messages end up in logs, a password must not
+        self._shown = without_user(uri)  # messages end up in logs, a password must not
+        self._host = self._shown.partition("//")[2].partition("/")[0]
         self._deadlines = deadlines
-        with self._explained():
+        try:
             self._client = httpx2.AsyncClient(
                 base_url=uri.rstrip("/") + "/",
                 headers={"Accept-Encoding": "identity", **_bearer(credentials)},
@@ -52,6 +52,8 @@ class MlflowRest:
                 timeout=httpx2.Timeout(deadlines.download, connect=deadlines.connect),
                 trust_env=False,
             )
+        except httpx2.InvalidURL:
+            raise RegistryError(f"{scheme_of(uri)} is no address of a model registry") from None
 
     async def resolve(self, name: str, alias: str) -> Version | None:
         """See `Registry`."""
@@ -147,7 +149,7 @@ class MlflowRest:
             yield
         except TimeoutError:
             raise RegistryError(f"the registry {self._shown} does not answer in time") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
             reason = str(error) or type(error).__name__
             raise RegistryError(f"the registry {self._shown} is out of reach: {reason}") from None
 

@@ -2,6 +2,7 @@
 
 from calsvc.errors import RegistryError
 from calsvc.registry.client import Credentials, Deadlines, Registry
+from observability.sampling import scheme_of
 
 
 def open_registry(
@@ -23,4 +24,4 @@ def open_registry(
         from calsvc.registry.mlflow_rest import MlflowRest  # noqa: PLC0415
 
         return MlflowRest(uri, credentials, deadlines)
-    raise RegistryError(f"{uri} is no model registry: expected http://..., https://... or sqlite:///PATH")
+    raise RegistryError(f"{scheme_of(uri)} is no model registry: expected http://..., https://... or sqlite:///PATH")

@@ -29,6 +29,7 @@ from calsvc.errors import CalsvcError, RegistryError
 from calsvc.registry.client import Version
 from calsvc.settings import Settings
 from calsvc.values import RegisteredModel
+from observability.sampling import without_user
 
 QUIET: Final = {
     "DO_NOT_TRACK": "true",
@@ -135,7 +136,7 @@ def version_of(store: Store, name: str, number: str) -> Version:
             found = store.client.get_model_version(name, number)
         except Exception as error:
             if is_missing(error):
-                raise RegistryError(f"there is no version {number} of {name} at {shown(store.uri)}") from None
+                raise RegistryError(f"there is no version {number} of {name} at {without_user(store.uri)}") from None
             raise
     return Version(
         name=name,
@@ -160,20 +161,15 @@ def speaking_to(uri: str) -> Iterator[None]:
             yield
     except (CalsvcError, ModuleNotFoundError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - and no cause: its text may have the password
         # MLflow raises what its parsers, its drivers and the disk raise.
-        reason = " ".join(shown(str(error)).split())[:_LONGEST_REASON]
-        raise RegistryError(f"MLFLOW_TRACKING_URI={shown(uri)}: {reason or type(error).__name__}") from error
+        reason = " ".join(without_user(str(error)).split())[:_LONGEST_REASON]
+        raise RegistryError(f"MLFLOW_TRACKING_URI={without_user(uri)}: {reason or type(error).__name__}") from None
 
 
 def is_missing(error: Exception) -> bool:
     """Tell whether MLflow says that what was asked for does not exist."""
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
-
-
-def shown(text: str) -> str:
-    """Return a text with URIs without their user and password."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def user_name() -> str:
@@ -185,16 +181,20 @@ def user_name() -> str:
 
 
 def _demand_answer(uri: str) -> None:
-    """Any HTTP answer will do: what it is worth, the first real call finds out."""
+    """Any HTTP answer will do, also 401: what it is worth, the first real call finds out.
+
+    The request has no user and password: urllib would take them for a part of the host's name, and print them.
+    """
+    address = f"{without_user(uri).rstrip('/')}/health"
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_FIRST_ANSWER):  # noqa: S310 - http, by settings
+        with urllib.request.urlopen(address, timeout=_FIRST_ANSWER):  # noqa: S310 - http, by settings
             return
     except urllib.error.HTTPError as error:
         error.close()
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise RegistryError(
-            f"MLFLOW_TRACKING_URI={shown(uri)} does not answer ({shown(str(reason))}): start it with just mlflow"
+            f"MLFLOW_TRACKING_URI={without_user(uri)} does not answer ({reason}): start it with just mlflow"
         ) from None
 
 

@@ -403,11 +403,14 @@ async def test_a_server_may_live_below_a_path() -> None:
         assert await resolved(f"{uri}/mlflow/") == VERSION
 
 
-@pytest.mark.parametrize("uri", ["http://[::1", "ftp://somewhere", "mlruns", "https://:x@:y"])
+@pytest.mark.parametrize(
+    "uri", ["http://[::1", "ftp://somewhere", "mlruns", "https://:s3cret@:y", "http://me:s3cret/pass@h", "s3cret@host"]
+)
 def test_an_address_that_is_none_is_an_error(uri: str) -> None:
-    """One line at the start, not a traceback."""
-    with pytest.raises(RegistryError, match="registry"):
+    """One line at the start, not a traceback, and of a password nothing."""
+    with pytest.raises(RegistryError, match="registry") as caught:
         open_registry(uri)
+    assert "s3cret" not in str(caught.value)
 
 
 # --- without a server -------------------------------------------------------------------------------------------------

@@ -177,6 +177,7 @@ def assert_settled(service: CountingService) -> None:
         (["--url", "http://a..b"], "--url: 'http://a..b': expected an address such as"),
         (["--give-up-after", "-1"], "--give-up-after: '-1': expected a number from 0"),
         (["--url", "http://host:99999"], "--url: 'http://host:99999'"),
+        (["--url", "http://me:s3cret/pass@host"], "--url: 'http://...': expected an address such as"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],
 )

@@ -179,19 +179,24 @@ def test_opentelemetrys_variables_say_where_spans_go():
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "localhost:4318",
-            "OTEL_EXPORTER_OTLP_ENDPOINT='localhost:4318': expected http",
+            "OTEL_EXPORTER_OTLP_ENDPOINT='***': expected http",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://me:s3cret/pass@collector:4318",
+            "OTEL_EXPORTER_OTLP_ENDPOINT='http://...': expected http",
         ),
         (
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
             "http://[::1/v1",
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT='http://[::1/v1': expected http",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT='http://...': expected http",
         ),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=gr\u00fcn", "OTEL_EXPORTER_OTLP_HEADERS=***: expected NAME=VALUE"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "token", "OTEL_EXPORTER_OTLP_HEADERS=***: expected NAME=VALUE"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_said(key: str, value: str, said: str):
-    """By its key, with what is accepted; headers hold secrets."""
+    """By its key, with what is accepted; headers and addresses may hold secrets."""
     with pytest.raises(SettingError) as error:
         collector_of({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", key: value})
     assert str(error.value).startswith(said)
@@ -254,5 +259,5 @@ async def test_a_wrong_address_stops_the_run_with_one_line(service: CountingServ
     """Before anything is sent."""
     code, said = await streamed(service, csv, {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"})
     assert (code, service.bodies) == (1, [])
-    assert "OTEL_EXPORTER_OTLP_ENDPOINT='localhost:4318': expected" in said
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT='***': expected" in said
     assert "Traceback" not in said

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from importlib.util import find_spec
 
 from calsvc.descriptors import raise_limit, room_for_connections
@@ -23,7 +22,7 @@ def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         room = room_for_connections(settings.max_connections, raise_limit())
-        settings = replace(settings, max_connections=room)
+        settings = settings.model_copy(update={"max_connections": room})
         os.environ.update(thread_caps(settings.cpu_fraction, os.environ, available_cpus()))
         _ensure_bundle(settings)
         with ExitStack() as stack:

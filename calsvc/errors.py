@@ -13,8 +13,13 @@ class SettingsError(CalsvcError):
 
     def __init__(self, key: str, value: str, expected: str) -> None:
         super().__init__(f"{key}={value!r}: expected {expected}")
-        self.key = key
-        self.value = value
+
+
+class UnknownSetting(SettingsError):
+    """An environment variable has the prefix of the settings, and none has its name."""
+
+    def __init__(self, key: str, advice: str) -> None:
+        CalsvcError.__init__(self, f"{key} is no setting; {advice}")
 
 
 class HandoutError(CalsvcError):

@@ -87,10 +87,9 @@ class RegistrySource:
 
     def __init__(self, service: Service, model: RegisteredModel) -> None:
         settings = service.settings
-        credentials = Credentials(
-            settings.tracking_token or None, settings.tracking_username or None, settings.tracking_password or None
-        )
-        self._registry: Registry = open_registry(settings.tracking_uri, credentials)
+        secrets = (settings.tracking_token, settings.tracking_username, settings.tracking_password)
+        credentials = Credentials(*(each.get_secret_value() or None for each in secrets))
+        self._registry: Registry = open_registry(settings.tracking_uri.get_secret_value(), credentials)
         self._watch = ModelWatch(
             WatchSettings(model=model, interval=settings.model_poll),
             self._registry,

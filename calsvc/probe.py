@@ -1,21 +1,21 @@
 """Is the service of this container well? `python -m calsvc.probe [PATH]` asks it, as CALSVC_HOST and CALSVC_PORT say.
 
 For the health check of an image that has no curl. It runs every few seconds within the service's own share of the CPU,
-so it loads next to nothing: no HTTP client, and of the settings only those two.
+so it loads next to nothing: neither an HTTP client nor pydantic, and of the settings only the defaults of those two.
 """
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping
 from typing import Final
 
 from calsvc.errors import SettingsError
-from calsvc.settings import Settings
+from calsvc.values import HOST, PORT
 
 PATIENCE: Final = 4.0
 """Seconds for the whole answer; less than the health check itself may take."""
-_KEYS: Final = ("CALSVC_HOST", "CALSVC_PORT")
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - who listens everywhere is asked on loopback
 
 
@@ -23,12 +23,12 @@ def address(environ: Mapping[str, str]) -> tuple[str, int]:
     """Return where to ask the service: on its first port, where probes are answered with or without a second one.
 
     Raises:
-        SettingsError: one of the two cannot be used, or the port is left to the system, which nobody else knows.
+        SettingsError: the port is none, or it is left to the system, which nobody else knows.
     """
-    settings = Settings.from_env({key: environ[key] for key in _KEYS if key in environ})
-    if settings.port == 0:
-        raise SettingsError("CALSVC_PORT", "0", "a port that can be asked: 1..65535")
-    return _ANY.get(settings.host, settings.host), settings.port
+    host, port = (environ.get(key, "").strip() for key in ("CALSVC_HOST", "CALSVC_PORT"))
+    if port and (not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 1 <= int(port) <= 65535):
+        raise SettingsError("CALSVC_PORT", port, "a port that can be asked: 1..65535")
+    return _ANY.get(host or HOST, host or HOST), int(port or PORT)
 
 
 def ask(host: str, port: int, path: str) -> tuple[int, str]:

@@ -53,7 +53,9 @@ async def _serve(settings: Settings, listener: socket.socket, admin: socket.sock
     lifecycle = Lifecycle()
     telemetry = Telemetry(resource, settings.collector)
     service = create_service(settings, telemetry, lifecycle, time.monotonic)
-    service.profiles = start_profiles(settings.profiles_address, "calsvc", {"service_version": __version__})
+    service.profiles = start_profiles(
+        settings.profiles_address.get_secret_value(), "calsvc", {"service_version": __version__}
+    )
     source = open_model_source(service)
     app = service.profiles.endpoints(create_app(service, source, _port(admin) if admin else None), CALLS)
     server = Server(uvicorn_config(app), lifecycle)

@@ -1,207 +1,223 @@
-"""The only reader of the environment. `python -m calsvc.settings` prints the table of docs/settings.md."""
+"""The only reader of the environment. `python -m calsvc.settings` prints the table of docs/settings.md.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+`probe.py` alone reads two of these variables itself: to import pydantic takes longer than all that it does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, Secret, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from calsvc import values
-from calsvc.bearer import EXPECTED, token, token_in
-from calsvc.errors import SettingsError
-from calsvc.values import Parser, RegisteredModel, StoreAddress
-from observability.sampling import (
-    HEADERS_EXPECTED,
-    PROFILES_EXPECTED,
-    Collector,
-    Sampling,
-    http_url,
-    otlp_headers,
-    profiles_url,
-    spans_url,
-)
+from calsvc.bearer import EXPECTED, FILE_EXPECTED, check_token, token_in
+from calsvc.errors import SettingsError, UnknownSetting
+from calsvc.values import RegisteredModel
+from observability import sampling
+from observability.sampling import Collector, Sampling
+
+PREFIX: Final = "CALSVC_"
+NOT_SETTINGS: Final = {
+    "CALSVC_CPUS": "compose: CPUs of one replica",
+    "CALSVC_GIT_SHA": "compose: commit in the image",
+    "CALSVC_PROXY_BIND": "HAProxy: where it listens",
+    "CALSVC_PUBLISHED": "compose: port on this machine",
+    "CALSVC_REAL_DATA": "tests: file of labelled rows",
+    "CALSVC_REPLICAS": "compose: number of replicas",
+    "CALSVC_TAG": "compose: tag of the images",
+    "CALSVC_VERSION": "compose: version in the image",
+}
+"""Variables with the prefix that others read, which whoever starts a service may have exported: for what each is."""
+DAY: Final = 86400
 
 
-def _setting(key: str, default: Any, parse: Parser, expected: str, meaning: str) -> Any:
+class Address(Secret[str]):
+    """A URL that may hold a user and a password: shown as its scheme."""
+
+    def _display(self) -> str:
+        return sampling.scheme_of(self.get_secret_value())
+
+
+def _checked(check: Callable[[str], object]) -> AfterValidator:
+    """Return a validator of a secret that may be unset. `check` raises ValueError for a text that is not accepted."""
+
+    def validate(secret: Any) -> Any:
+        if text := secret.get_secret_value():
+            check(text)
+        return secret
+
+    return AfterValidator(validate)
+
+
+def _setting(key: str, default: Any, accepts: str, meaning: str, **constraints: Any) -> Any:
     """Declare one setting: its environment key, its default and, for the docs and the error line, what it accepts."""
-    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning}
-    return field(default=default, metadata=metadata)
+    about: dict[str, Any] = {"accepts": accepts.format(**constraints)}
+    return Field(default, validation_alias=key, description=meaning, json_schema_extra=about, **constraints)
 
 
-def _secret(key: str, meaning: str, default: Any = "", parse: Parser = str, expected: str = "text") -> Any:
-    """Declare a setting that is never shown, not even in a traceback or when it is wrong."""
-    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning, "secret": True}
-    return field(default=default, repr=False, metadata=metadata)
-
-
-def _bearer(key: str, parse: Parser, expected: str, meaning: str, **more: bool) -> Any:
-    """Declare a place of the bearer token, which is never shown; not even blanks around it are taken for a slip."""
-    metadata = {"key": key, "parse": parse, "expected": expected, "meaning": meaning, "verbatim": True, **more}
-    return field(default="", repr=False, metadata=metadata)
-
-
-DAY: Final = 86400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(BaseSettings):
     """What one process was told from outside. Times in seconds, paths as given (relative to the working directory)."""
 
-    host: str = _setting("CALSVC_HOST", "127.0.0.1", values.host, "a host name or address", "address to listen on")
-    port: int = _setting(
-        "CALSVC_PORT", 8000, values.number(int, 0, 65535), "an integer 0..65535 (0: any free port)", "port"
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, hide_input_in_errors=True, allow_inf_nan=False
     )
+
+    host: str = _setting("CALSVC_HOST", values.HOST, "a host name or address", "address to listen on", pattern=r"^\S*$")
+    port: int = _setting("CALSVC_PORT", values.PORT, "an integer {ge}..{le} (0: any free port)", "port", ge=0, le=65535)
     admin_port: int | None = _setting(
         "CALSVC_ADMIN_PORT",
         None,
-        values.number(int, 0, 65535),
-        "an integer 0..65535 (0: any free port)",
+        "an integer {ge}..{le} (0: any free port)",
         "second port for /metrics, /info and the page, which then are not on the first; unset: all on one",
+        ge=0,
+        le=65535,
     )
     admin_host: str = _setting(
-        "CALSVC_ADMIN_HOST", "", values.host, "a host name or address", "address of the second port; unset: CALSVC_HOST"
+        "CALSVC_ADMIN_HOST",
+        "",
+        "a host name or address",
+        "address of the second port; unset: CALSVC_HOST",
+        pattern=r"^\S*$",
     )
-    token: str = _bearer("CALSVC_TOKEN", token, EXPECTED, "bearer token that the calls then ask for", secret=True)
-    token_from_file: str = _bearer(
-        "CALSVC_TOKEN_FILE", token_in, f"a file whose first line is {EXPECTED}", "file that the token is in"
+    token: Annotated[SecretStr, _checked(check_token)] = _setting(
+        "CALSVC_TOKEN", "", EXPECTED, "bearer token that the calls then ask for"
+    )
+    token_from_file: Annotated[SecretStr, BeforeValidator(token_in)] = _setting(
+        "CALSVC_TOKEN_FILE", "", FILE_EXPECTED, "file that the token is in"
     )
 
     @property
     def bearer(self) -> bytes | None:
         """The token that the calls ask for; None: none."""
-        return (self.token or self.token_from_file).encode() or None
+        return (self.token or self.token_from_file).get_secret_value().encode() or None
 
     handout_dir: Path = _setting(
-        "CALSVC_HANDOUT_DIR", Path("handout_from DS_agent"), Path, "a folder", "the data scientist's folder"
+        "CALSVC_HANDOUT_DIR", "handout_from DS_agent", "a folder", "the data scientist's folder"
     )
-    model: Path | RegisteredModel = _setting(
-        "CALSVC_MODEL",
-        Path("data/bundle"),
-        values.model_address,
-        "a bundle directory, or models:/NAME@ALIAS",
-        "what is served",
+    model: Annotated[Path | RegisteredModel, BeforeValidator(values.model_address)] = _setting(
+        "CALSVC_MODEL", "data/bundle", "a bundle directory, or models:/NAME@ALIAS", "what is served"
     )
     model_poll: float = _setting(
         "CALSVC_MODEL_POLL",
-        30.0,
-        values.number(float, 0.1, DAY),
-        "seconds, 0.1..86400",
+        30,
+        "seconds, {ge}..{le}",
         "how often the registry is asked whether an alias has moved",
+        ge=0.1,
+        le=DAY,
     )
-    tracking_uri: str = _setting(
+    tracking_uri: Annotated[Address, _checked(values.check_tracking)] = _setting(
         "MLFLOW_TRACKING_URI",
         "sqlite:///mlruns/mlflow.db",
-        values.tracking_uri,
         "http://..., https://... or sqlite:///PATH",
         "where runs and model versions are kept",
     )
-    tracking_token: str = _secret("MLFLOW_TRACKING_TOKEN", "token that the registry asks for")
-    tracking_username: str = _secret("MLFLOW_TRACKING_USERNAME", "user that the registry asks for")
-    tracking_password: str = _secret("MLFLOW_TRACKING_PASSWORD", "password that the registry asks for")
-    store: StoreAddress = _setting(
+    tracking_token: SecretStr = _setting("MLFLOW_TRACKING_TOKEN", "", "text", "token that the registry asks for")
+    tracking_username: SecretStr = _setting("MLFLOW_TRACKING_USERNAME", "", "text", "user that the registry asks for")
+    tracking_password: SecretStr = _setting(
+        "MLFLOW_TRACKING_PASSWORD", "", "text", "password that the registry asks for"
+    )
+    store: Annotated[Address, _checked(values.check_store)] = _setting(
         "CALSVC_STORE",
-        StoreAddress("sqlite", "data/store/waiting.db"),
-        values.store_address,
+        "sqlite:///data/store/waiting.db",
         "memory://, sqlite:///PATH or redis://HOST:PORT/DB (rediss:// with TLS)",
         "where predictions wait for truth",
     )
     feedback_retention: float = _setting(
         "CALSVC_FEEDBACK_RETENTION",
-        3600.0,
-        values.number(float, 1, 30 * DAY),
-        "seconds, 1..2592000",
+        3600,
+        "seconds, {ge}..{le}",
         "how long a prediction can still be joined",
+        ge=1,
+        le=30 * DAY,
     )
     feedback_delay: float = _setting(
-        "CALSVC_FEEDBACK_DELAY", 300.0, values.number(float, 0, DAY), "seconds, 0..86400", "age at which a label is due"
+        "CALSVC_FEEDBACK_DELAY", 300, "seconds, {ge}..{le}", "age at which a label is due", ge=0, le=DAY
     )
     quality_window: int = _setting(
-        "CALSVC_QUALITY_WINDOW",
-        300,
-        values.number(int, 1, 3600),
-        "whole seconds, 1..3600",
-        "length of the rolling window",
+        "CALSVC_QUALITY_WINDOW", 300, "whole seconds, {ge}..{le}", "length of the rolling window", ge=1, le=3600
     )
     cpu_fraction: float = _setting(
-        "CALSVC_CPU_FRACTION", 0.5, values.number(float, 0.01, 1), "a number 0.01..1", "share of the CPU threads to use"
+        "CALSVC_CPU_FRACTION", 0.5, "a number {ge}..{le}", "share of the CPU threads to use", ge=0.01, le=1
     )
     max_in_flight: int = _setting(
-        "CALSVC_MAX_IN_FLIGHT",
-        256,
-        values.number(int, 1, 100_000),
-        "an integer 1..100000",
-        "requests at once before 503",
+        "CALSVC_MAX_IN_FLIGHT", 256, "an integer {ge}..{le}", "requests at once before 503", ge=1, le=100_000
     )
     max_connections: int = _setting(
         "CALSVC_MAX_CONNECTIONS",
         2048,
-        values.number(int, 1, 100_000),
-        "an integer 1..100000",
+        "an integer {ge}..{le}",
         "connections open at once; fewer where the limit of open files leaves no room for them",
+        ge=1,
+        le=100_000,
     )
     max_pending: int = _setting(
         "CALSVC_MAX_PENDING",
         1_000_000,
-        values.number(int, 1, 100_000_000),
-        "an integer 1..100000000",
+        "an integer {ge}..{le}",
         "predictions remembered at once; the oldest goes first",
+        ge=1,
+        le=100_000_000,
     )
     store_backlog: int = _setting(
         "CALSVC_STORE_BACKLOG",
         100_000,
-        values.number(int, 1, 100_000_000),
-        "an integer 1..100000000",
+        "an integer {ge}..{le}",
         "predictions held while a shared store is out of reach, and as many facts to give back to one that forgot",
+        ge=1,
+        le=100_000_000,
     )
     store_held: Path = _setting(
-        "CALSVC_STORE_HELD", Path("data/store/held"), Path, "a folder", "where what is held outlives its replica"
+        "CALSVC_STORE_HELD", "data/store/held", "a folder", "where what is held outlives its replica"
     )
     drain_delay: float = _setting(
-        "CALSVC_DRAIN_DELAY",
-        2.0,
-        values.number(float, 0, 600),
-        "seconds, 0..600",
-        "serving on after SIGTERM, not ready",
+        "CALSVC_DRAIN_DELAY", 2, "seconds, {ge}..{le}", "serving on after SIGTERM, not ready", ge=0, le=600
     )
-    otlp_endpoint: str = _setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", "", http_url, "http://... or https://...", "collector that takes OTLP over HTTP"
+    otlp_endpoint: Annotated[Address, _checked(sampling.http_url)] = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", "", "http://... or https://...", "collector that takes OTLP over HTTP"
     )
-    otlp_traces_endpoint: str = _setting(
+    otlp_traces_endpoint: Annotated[Address, _checked(sampling.http_url)] = _setting(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         "",
-        http_url,
         "http://... or https://..., with its path",
         "the same for spans alone",
     )
-    otlp_headers: tuple[tuple[str, str], ...] = _secret(
-        "OTEL_EXPORTER_OTLP_HEADERS", "headers that the collector asks for", (), otlp_headers, HEADERS_EXPECTED
+    otlp_headers: Annotated[SecretStr, _checked(sampling.otlp_headers)] = _setting(
+        "OTEL_EXPORTER_OTLP_HEADERS", "", sampling.HEADERS_EXPECTED, "headers that the collector asks for"
     )
-    otel_disabled: bool = _setting("OTEL_SDK_DISABLED", False, values.flag, "true or false", "true: no spans leave")
-    sampler: str = _setting(
+    otel_disabled: Annotated[bool, BeforeValidator(values.true_or_false)] = _setting(
+        "OTEL_SDK_DISABLED", "false", "true or false", "true: no spans leave"
+    )
+    sampler: Literal[
+        "always_on",
+        "always_off",
+        "traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "parentbased_traceidratio",
+    ] = _setting(
         "OTEL_TRACES_SAMPLER",
         "parentbased_traceidratio",
-        values.sampler,
         "always_on, always_off or traceidratio, each also with parentbased_ before it",
         "which requests are traced and logged",
     )
     sampler_ratio: float = _setting(
-        "OTEL_TRACES_SAMPLER_ARG",
-        0.1,
-        values.number(float, 0, 1),
-        "a number 0..1",
-        "share of requests, for traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG", 0.1, "a number {ge}..{le}", "share of requests, for traceidratio", ge=0, le=1
     )
 
     @property
     def collector(self) -> Collector | None:
         """Where spans go; None where none leave the process."""
-        url = spans_url(self.otlp_endpoint, self.otlp_traces_endpoint)
-        return Collector(url, dict(self.otlp_headers)) if url and not self.otel_disabled else None
+        url = sampling.spans_url(self.otlp_endpoint.get_secret_value(), self.otlp_traces_endpoint.get_secret_value())
+        headers = dict(sampling.otlp_headers(self.otlp_headers.get_secret_value()))
+        return Collector(url, headers) if url and not self.otel_disabled else None
 
-    profiles_address: str = _setting(
+    profiles_address: Annotated[Address, _checked(sampling.profiles_url)] = _setting(
         "PYROSCOPE_SERVER_ADDRESS",
         "",
-        profiles_url,
-        PROFILES_EXPECTED,
+        sampling.PROFILES_EXPECTED,
         "Pyroscope server that gets profiles (needs the extra `profiling`); unset: none are made",
     )
 
@@ -218,21 +234,47 @@ class Settings:
         return self.model if isinstance(self.model, Path) else Path("data/bundle")
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the caller alone: neither the process's environment nor a file is read unasked."""
+        return (init_settings,)
+
+    @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read every setting from `environ`; an empty value counts as unset.
 
         Raises:
-            SettingsError: naming key, value and what is accepted.
+            SettingsError: naming key, value and what is accepted; or the variable that is no setting.
         """
-        values = {}
-        for each in fields(cls):
-            text = environ.get(each.metadata["key"], "")
-            text = text if each.metadata.get("verbatim") else text.strip()
-            if text:
-                values[each.name] = _parsed(each.metadata, text)
-        return cls(**values)
+        keys = cls.variables()
+        given = {
+            key: text if key.startswith("CALSVC_TOKEN") else text.strip()  # blanks around a token are no slip
+            for key, text in environ.items()
+            if key in keys or (key.startswith(PREFIX) and key not in NOT_SETTINGS)
+        }
+        given = {key: text for key, text in given.items() if text}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = str(wrong["loc"][0])  # outside of `except`: a traceback has no library's text about a secret
+        if key not in keys:
+            raise UnknownSetting(key, _advice(key, keys))
+        raise SettingsError(key, _shown(keys[key], given[key]), _accepts(keys[key]))
 
-    def __post_init__(self) -> None:
+    @classmethod
+    def variables(cls) -> dict[str, FieldInfo]:
+        """Return the declaration of each setting, by the name of its variable."""
+        return {str(each.validation_alias): each for each in cls.model_fields.values()}
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
         """Refuse settings that contradict each other: one says why it cannot go with the other."""
         if self.token and self.token_from_file:
             raise SettingsError("CALSVC_TOKEN_FILE", "...", "to be unset where CALSVC_TOKEN is set")
@@ -244,32 +286,34 @@ class Settings:
                 f"{self.feedback_retention:g}",
                 f"more than CALSVC_FEEDBACK_DELAY, which is {self.feedback_delay:g}",
             )
+        return self
 
 
-def _parsed(metadata: Mapping[str, Any], text: str) -> Any:
-    try:
-        return metadata["parse"](text)
-    except (ValueError, OverflowError):
-        shown = "***" if "secret" in metadata else values.masked(text)
-        raise SettingsError(metadata["key"], shown, metadata["expected"]) from None
+def _advice(key: str, keys: Iterable[str]) -> str:
+    names = [each.removeprefix(PREFIX) for each in keys if each.startswith(PREFIX)]
+    near = get_close_matches(key.removeprefix(PREFIX), names, n=1)
+    return f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists them"
+
+
+def _shown(setting: FieldInfo, text: str) -> str:
+    """Return what an error line may say of a value."""
+    if setting.annotation is Address:
+        return sampling.scheme_of(text)
+    return "***" if setting.annotation is SecretStr else text
+
+
+def _accepts(setting: FieldInfo) -> str:
+    about: Any = setting.json_schema_extra
+    return str(about["accepts"])
 
 
 def markdown_table() -> str:
     """Return the settings as the Markdown table of docs/settings.md."""
     rows = ["| key | default | accepts | meaning |", "|---|---|---|---|"]
-    for each in fields(Settings):
-        about = each.metadata
-        rows.append(f"| `{about['key']}` | {_shown(each.default)} | {about['expected']} | {about['meaning']} |")
+    for key, each in Settings.variables().items():
+        default = "unset" if each.default in ("", None) else f"`{each.default}`"
+        rows.append(f"| `{key}` | {default} | {_accepts(each)} | {each.description} |")
     return "\n".join(rows)
-
-
-def _shown(default: Any) -> str:
-    """Return a default as somebody would write it into the environment."""
-    if default in ("", (), None):
-        return "unset"
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from calsvc.loading import open_model_source
 from calsvc.problems import PROBLEMS
 from calsvc.service import create_service
 from calsvc.settings import Settings
-from calsvc.values import IN_MEMORY
 from observability.telemetry import Telemetry
 from tests.clock import Clock
 from tests.test_schema import WORKOUT, workout
@@ -31,7 +30,7 @@ class Service:
         self.clock = Clock()
         self.lifecycle = Lifecycle()
         self.telemetry = Telemetry({"service.name": "test"})
-        described = Settings(**{"model": bundle, "store": IN_MEMORY, **settings})
+        described = Settings(**{"model": bundle, "store": "memory://", **settings})
         self.state = create_service(described, self.telemetry, self.lifecycle, self.clock)
         self.source = open_model_source(self.state)
         self.client = TestClient(create_app(self.state, self.source), raise_server_exceptions=False)

@@ -23,7 +23,6 @@ from calsvc.server import uvicorn_config
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
 from calsvc.stay import UNREAD
-from calsvc.values import IN_MEMORY
 from observability.histogram import Distribution
 from observability.logs import JsonLines
 from observability.sampling import Collector
@@ -141,7 +140,7 @@ async def running(bundle: Path, limit: int, **settings: Any) -> AsyncIterator[Ru
     lifecycle = Lifecycle()
     telemetry = Telemetry({"service.name": "test"}, Collector("http://127.0.0.1:9/v1/traces", {}, timeout=0.1))
     clock = Clock()
-    described = Settings(model=bundle, store=IN_MEMORY, max_in_flight=limit, **settings)
+    described = Settings(model=bundle, store="memory://", max_in_flight=limit, **settings)
     service = create_service(described, telemetry, lifecycle, clock)
     server = uvicorn.Server(uvicorn_config(create_app(service, open_model_source(service))))
     listener = socket.create_server(("127.0.0.1", 0))

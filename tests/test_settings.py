@@ -1,13 +1,30 @@
 """Settings: read once, refused clearly."""
 
+import re
+import traceback
+from functools import cache
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from calsvc.errors import SettingsError
-from calsvc.settings import Settings
+from calsvc.settings import NOT_SETTINGS, Settings
 from calsvc.threads import cpu_threads, thread_caps
-from calsvc.values import IN_MEMORY, RegisteredModel
+from calsvc.values import RegisteredModel
+from tests.conftest import run_module
+
+ROOT = Path(__file__).parents[1]
+READ = ("calsvc", "deploy", "observability", "streamsim", "tests")
+"""Folders of what reads or sets variables."""
+
+
+@cache
+def named_in_the_repository() -> set[str]:
+    """Each CALSVC_ variable that some file names, but for those that this file makes up."""
+    files = [file for folder in READ for file in (ROOT / folder).rglob("*") if file.is_file()]
+    texts = [file.read_bytes() for file in files if file != Path(__file__) and "__pycache__" not in file.parts]
+    return {name.decode() for text in texts for name in re.findall(rb"\bCALSVC_[A-Z_]+[A-Z]\b", text)}
 
 
 def test_an_empty_environment_gives_the_documented_defaults():
@@ -50,7 +67,7 @@ def test_every_key_is_read():
         tracking_token="t",  # noqa: S106
         tracking_username="u",
         tracking_password="p",  # noqa: S106
-        store=IN_MEMORY,
+        store="memory://",
         feedback_retention=7200.0,
         feedback_delay=5.5,
         quality_window=60,
@@ -72,35 +89,131 @@ def test_a_model_may_be_an_alias_of_the_registry():
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "where"),
+    "address",
     [
-        ("memory://", "memory", ""),
-        ("sqlite:///a folder/waiting.db", "sqlite", "a folder/waiting.db"),
-        ("sqlite:////var/lib/waiting.db", "sqlite", "/var/lib/waiting.db"),
-        ("redis://127.0.0.1:6379/0", "redis", "redis://127.0.0.1:6379/0"),
-        ("rediss://store", "redis", "rediss://store"),
-        ("redis://[::1]:6379", "redis", "redis://[::1]:6379"),
+        "memory://",
+        "sqlite:///a folder/waiting.db",
+        "sqlite:////var/lib/waiting.db",
+        "redis://127.0.0.1:6379/0",
+        "rediss://store",
+        "redis://[::1]:6379",
+        "redis://:p@ss@host",
     ],
 )
-def test_a_store_is_an_address(text: str, kind: str, where: str):
-    """Its kind and its place; and it is shown as it was set."""
-    store = Settings.from_env({"CALSVC_STORE": text}).store
-    assert store == (kind, where)
-    assert str(store) == text
+def test_a_store_is_an_address(address: str):
+    """It is kept as it was set."""
+    assert Settings.from_env({"CALSVC_STORE": address}).store.get_secret_value() == address
 
 
-def test_a_password_in_an_address_is_not_shown():
-    """Neither in the line that refuses it nor in what settings look like."""
-    with pytest.raises(SettingsError, match=r"^CALSVC_STORE='redis://\*\*\*@host/name': expected") as caught:
-        Settings.from_env({"CALSVC_STORE": "redis://me:hunter2@host/name"})
-    assert "hunter2" not in str(caught.value)
-    assert "hunter2" not in repr(Settings.from_env({"CALSVC_STORE": "redis://me:hunter2@host/0"}))
+@pytest.mark.parametrize(
+    ("key", "address", "shown"),
+    [
+        ("CALSVC_STORE", "redis://:s3cret/pass@h:6379/0", "redis://..."),
+        ("CALSVC_STORE", "redis://:p@s3cret@host/name", "redis://..."),
+        ("CALSVC_STORE", "postgres://me:s3cret@host", "postgres://..."),
+        ("CALSVC_STORE", "me:s3cret@host", "***"),
+        ("CALSVC_STORE", "redis://host/name", "redis://..."),
+        ("CALSVC_STORE", "redis://host:0", "redis://..."),
+        ("CALSVC_STORE", "redis://host:port", "redis://..."),
+        ("CALSVC_STORE", "redis:///0", "redis://..."),
+        ("CALSVC_STORE", "sqlite:///", "sqlite://..."),
+        ("CALSVC_STORE", "sqlite://waiting.db", "sqlite://..."),
+        ("CALSVC_STORE", "memory", "***"),
+        ("CALSVC_STORE", "postgres://x", "postgres://..."),
+        ("MLFLOW_TRACKING_URI", "http://me:s3cret/pass@host", "http://..."),
+        ("MLFLOW_TRACKING_URI", "http://me:s3cret@host:port", "http://..."),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret/pass@host:4318", "http://..."),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://me:s3cret#pass@host:4318", "http://..."),
+        ("MLFLOW_TRACKING_URI", "localhost:5000", "***"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318", "***"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://127.0.0.1:4317", "grpc://..."),
+        ("PYROSCOPE_SERVER_ADDRESS", "http://me:s3cret@host:4040", "http://..."),
+        ("PYROSCOPE_SERVER_ADDRESS", "http://me:s3cret/pass@host:4040", "http://..."),
+    ],
+)
+def test_a_wrong_address_is_shown_as_its_scheme(key: str, address: str, shown: str):
+    """Where a password ends cannot be known in an address that cannot be parsed; nor does a cause repeat it."""
+    with pytest.raises(SettingsError, match=rf"^{key}={re.escape(repr(shown))}: expected") as caught:
+        Settings.from_env({key: address})
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
-def test_secrets_are_not_in_the_repr():
-    """What prints settings by mistake prints no password."""
-    environ = {"MLFLOW_TRACKING_PASSWORD": "hunter2", "MLFLOW_TRACKING_TOKEN": "hunter3"}
-    assert "hunter" not in repr(Settings.from_env(environ))
+SECRETS = {
+    "CALSVC_TOKEN": "hunter1",
+    "CALSVC_STORE": "redis://:p@hunter2@host/0",
+    "MLFLOW_TRACKING_URI": "http://me:hunter3@host",
+    "MLFLOW_TRACKING_TOKEN": "hunter4",
+    "MLFLOW_TRACKING_USERNAME": "hunter5",
+    "MLFLOW_TRACKING_PASSWORD": "hunter6",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:hunter7@host",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://me:hunter8@host",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=hunter9",
+}
+
+
+def test_secrets_are_not_shown():
+    """Not by what prints, logs or copies settings."""
+    settings = Settings.from_env(SECRETS)
+    shown = (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json())
+    assert not [text for text in shown if "hunter" in text]
+
+
+def test_settings_that_are_wrong_in_code_are_not_shown_either():
+    """The error of pydantic names the setting, and holds no value."""
+    with pytest.raises(ValidationError, match="store") as caught:
+        Settings(store="redis://me:hunter2@host/name")
+    assert "hunter2" not in f"{caught.value} {caught.value!r}"
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("CALSVC_FEEDBACK_DELY", "did you mean CALSVC_FEEDBACK_DELAY?"),
+        ("CALSVC_STOR", "did you mean CALSVC_STORE?"),
+        ("CALSVC_MAX_INFLIGHT", "did you mean CALSVC_MAX_IN_FLIGHT?"),
+        ("CALSVC_COLOUR", "docs/settings.md lists them"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error(key: str, advice: str):
+    """It names the nearest setting, or the page of all; one that is empty counts as unset, as any other."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({key: "60"})
+    assert str(caught.value) == f"{key} is no setting; {advice}"
+    assert Settings.from_env({key: ""}) == Settings()
+
+
+def test_a_misspelt_variable_stops_the_start(tmp_path: Path):
+    """With one line and exit code 2."""
+    stopped = run_module(tmp_path, "calsvc", CALSVC_FEEDBACK_DELY="60")
+    said = "error: CALSVC_FEEDBACK_DELY is no setting; did you mean CALSVC_FEEDBACK_DELAY?\n"
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (2, "", said)
+
+
+@pytest.mark.parametrize("key", sorted(NOT_SETTINGS))
+def test_a_variable_that_others_read_is_left_alone(key: str):
+    """Whoever exports one for compose or the tests can still start the service; and the repository names it."""
+    assert Settings.from_env({key: "1"}) == Settings()
+    assert key in named_in_the_repository()
+
+
+def test_every_variable_of_the_repository_is_known():
+    """A CALSVC_ variable is a setting, or it is declared whose it is."""
+    assert named_in_the_repository() - set(Settings.variables()) == set(NOT_SETTINGS)
+
+
+def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch):
+    """Only the mapping that is given."""
+    monkeypatch.setenv("CALSVC_PORT", "9000")
+    assert Settings.from_env({}).port == Settings().port == 8000
+
+
+def test_settings_cannot_be_changed():
+    """A copy with another value is another object."""
+    settings = Settings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 9000  # type: ignore[misc]
+    assert (settings.model_copy(update={"port": 9000}).port, settings.port) == (9000, 8000)
 
 
 def test_an_empty_value_counts_as_unset():
@@ -115,15 +228,9 @@ def test_an_empty_value_counts_as_unset():
         ("CALSVC_PORT", "65536"),
         ("CALSVC_PORT", "8000.5"),
         ("CALSVC_HOST", "my host"),
-        ("CALSVC_STORE", "postgres://x"),
-        ("CALSVC_STORE", "memory"),
-        ("CALSVC_STORE", "sqlite://waiting.db"),
-        ("CALSVC_STORE", "sqlite:///"),
-        ("CALSVC_STORE", "redis:///0"),
-        ("CALSVC_STORE", "redis://host:port"),
-        ("CALSVC_STORE", "redis://host:0"),
-        ("CALSVC_STORE", "redis://host/name"),
         ("CALSVC_STORE_BACKLOG", "0"),
+        ("OTEL_SDK_DISABLED", "yes"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
         ("CALSVC_FEEDBACK_DELAY", "nan"),
         ("CALSVC_FEEDBACK_DELAY", "-1"),
         ("CALSVC_FEEDBACK_RETENTION", "inf"),
@@ -136,9 +243,6 @@ def test_an_empty_value_counts_as_unset():
         ("CALSVC_MODEL", "models:/calories"),
         ("CALSVC_MODEL", "models:/calories/3"),
         ("CALSVC_MODEL_POLL", "0"),
-        ("MLFLOW_TRACKING_URI", "localhost:5000"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://127.0.0.1:4317"),
     ],
 )
 def test_a_wrong_value_names_key_value_and_what_is_accepted(key: str, value: str):

@@ -17,9 +17,9 @@ BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 def create_store(settings: Settings, clock: Callable[[], float]) -> JoinStore:
     """Return the store that the settings name. `clock`: monotonic seconds, the service's."""
-    kind, where = settings.store
+    address = settings.store.get_secret_value()
     ledger = Ledger(settings.feedback_retention, settings.max_pending)
-    if kind == "memory":
+    if address == "memory://":
         return MemoryStore(ledger)
     from calsvc.feedback.journal import Moment  # noqa: PLC0415
 
@@ -28,18 +28,21 @@ def create_store(settings: Settings, clock: Callable[[], float]) -> JoinStore:
     def now() -> Moment:
         return Moment(boot, clock(), time.time())
 
-    if kind == "sqlite":
+    if address.startswith("sqlite:///"):
         from calsvc.feedback.durable import DurableStore  # noqa: PLC0415
         from calsvc.feedback.keeper import Keeping  # noqa: PLC0415
 
-        return DurableStore(ledger, Keeping(Path(where), settings.feedback_retention, settings.max_pending, now))
+        return DurableStore(
+            ledger,
+            Keeping(Path(address.removeprefix("sqlite:///")), settings.feedback_retention, settings.max_pending, now),
+        )
     from calsvc.feedback.held import Held  # noqa: PLC0415
     from calsvc.feedback.link import Link  # noqa: PLC0415
     from calsvc.feedback.spool import Place, Spool  # noqa: PLC0415
     from calsvc.feedback.valkey import Bounds, SharedStore  # noqa: PLC0415
 
     instance = os.urandom(6).hex()
-    link = Link(where, instance.encode(), settings.feedback_retention)
+    link = Link(address, instance.encode(), settings.feedback_retention)
     held = Held(settings.store_backlog, Spool(Place(settings.store_held, link.name, now), instance))
     bounds = Bounds(settings.max_pending, settings.store_backlog)
     return SharedStore(link, instance.encode(), clock, bounds=bounds, held=held)

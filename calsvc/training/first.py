@@ -19,7 +19,7 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     from calsvc.training.store import CHALLENGER, aliases, model_name, open_store  # noqa: PLC0415
 
     name = model_name(settings)
-    held = aliases(open_store(settings.tracking_uri), name)
+    held = aliases(open_store(settings.tracking_uri.get_secret_value()), name)
     if CHAMPION in held:
         print(f"champion of {name} is version {held[CHAMPION]}: nothing to do")
         return

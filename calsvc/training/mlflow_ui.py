@@ -20,7 +20,9 @@ _LOOPBACK = "127.0.0.1"
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     # Whoever has named a server for the other commands, this one for example, means the default database here.
-    uri = settings.tracking_uri if embedded_folder(settings.tracking_uri) else Settings().tracking_uri
+    uri = settings.tracking_uri.get_secret_value()
+    if embedded_folder(uri) is None:
+        uri = Settings().tracking_uri.get_secret_value()
     folder = embedded_folder(uri) or Path()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def promote(settings: Settings, wish: Wish, judge: Judge) -> str:
         RegistryError: the registry does not answer, or has no such version.
         BundleError: a version's bundle is not what was registered.
     """
-    store, name = open_store(settings.tracking_uri), model_name(settings)
+    store, name = open_store(settings.tracking_uri.get_secret_value()), model_name(settings)
     held = aliases(store, name)
     number = wish.version or held.get(CHALLENGER)
     if number is None and CHAMPION not in held:
@@ -106,7 +106,7 @@ def rollback(settings: Settings, by: str, reason: str) -> str:
         PromotionRefused: there is no champion, or none before it.
         RegistryError, BundleError: as with `promote`; a version that cannot be served is not gone back to.
     """
-    store, name = open_store(settings.tracking_uri), model_name(settings)
+    store, name = open_store(settings.tracking_uri.get_secret_value()), model_name(settings)
     held = aliases(store, name)
     if CHAMPION not in held:
         raise PromotionRefused(f"{name} has no champion to roll back")

@@ -146,7 +146,7 @@ def open_run(settings: Settings) -> TrainingRun:
     Raises:
         RegistryError: the store does not answer, or refuses.
     """
-    store, name = open_store(settings.tracking_uri), model_name(settings)
+    store, name = open_store(settings.tracking_uri.get_secret_value()), model_name(settings)
     tags = {"mlflow.source.name": "just train", "mlflow.user": user_name()}
     with speaking_to(store.uri):
         run = store.client.create_run(experiment(store, name), tags=tags)

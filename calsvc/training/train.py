@@ -6,7 +6,6 @@ predict, puts the bundle in place and registers it in MLflow. Whatever fails bef
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     if arguments.if_needed:
         from calsvc.training.current import bundle_is_current  # noqa: PLC0415 - loads NumPy, which reads its thread cap
 
-        if bundle_is_current(replace(settings, model=out)):
+        if bundle_is_current(settings.model_copy(update={"model": out})):
             print(f"{out} was made from this handout: nothing to do")
             return
     from calsvc.training.display import display_progress  # noqa: PLC0415 - as above, and polars and XGBoost

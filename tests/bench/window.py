@@ -13,7 +13,6 @@ from calsvc.feedback.quality import CHAMPION, Series
 from calsvc.lifecycle import Lifecycle
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
-from calsvc.values import IN_MEMORY
 from observability.telemetry import Telemetry
 from tests.bench import part
 from tests.bench.figures import Spread, rotated, shown, spread, table
@@ -84,7 +83,7 @@ def measure(options: part.Options) -> WindowFigures:
 def _filled(rate: int) -> _Subject:
     """Predict at `rate` until the first labels have been coming for a whole window."""
     clock = Clock(0.0)
-    settings = Settings(store=IN_MEMORY)
+    settings = Settings(store="memory://")
     service = create_service(settings, Telemetry({"service.name": "bench"}), Lifecycle(), clock)
     board, delay = service.scoreboard, settings.feedback_delay
     board.open(SERIES)

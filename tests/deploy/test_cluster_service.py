@@ -1,7 +1,6 @@
 """The service in the cluster: told what it knows, asked what it answers, given the time that it may take."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def told(objects: Any, name: str) -> dict[str, str]:
 
 def known() -> set[str]:
     """Every variable that the service reads."""
-    return {each.metadata["key"] for each in fields(Settings)}
+    return set(Settings.variables())
 
 
 THREADS = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
@@ -71,7 +70,7 @@ def test_a_replica_that_follows_the_registry_is_told_where_it_is(tmp_path: Path)
     """And which alias; the folder for copies is one that it may write."""
     settings = Settings.from_env(told(composed(tmp_path, "champion", base="minikube"), "calsvc"))
     assert str(settings.model) == "models:/calories@champion"
-    assert settings.tracking_uri == "http://mlflow:5000"
+    assert settings.tracking_uri.get_secret_value() == "http://mlflow:5000"
 
 
 @every_overlay

@@ -14,17 +14,11 @@ from calsvc.feedback.quality import Series
 from calsvc.feedback.records import Remembered, Shadow, SpanRef
 from calsvc.feedback.store import JoinStore, LateJoin
 from calsvc.settings import Settings
-from calsvc.values import StoreAddress
 
 RETENTION = 3600.0
 CHAMPION, CHALLENGER = Series("v1", "champion"), Series("v2", "challenger")
 SHADOW = Shadow(70.0, CHALLENGER)
 SPAN = SpanRef(2**127 + 1, 2**63 + 1)
-
-
-def address(text: str) -> StoreAddress:
-    """The address of a store, as CALSVC_STORE has it."""
-    return Settings.from_env({"CALSVC_STORE": text}).store
 
 
 def prediction(made_at: float, kcal: float = 80.0, span: SpanRef | None = None) -> Remembered:
@@ -55,9 +49,7 @@ async def opened(
 ) -> AsyncIterator[JoinStore]:
     """Open the store at an address, with the service's settings or others."""
     with TemporaryDirectory() as held:
-        described = Settings(
-            store=address(text), **{"feedback_retention": RETENTION, "store_held": Path(held), **settings}
-        )
+        described = Settings(store=text, **{"feedback_retention": RETENTION, "store_held": Path(held), **settings})
         async with running(create_store(described, clock), clock(), late) as store:
             yield store
 

@@ -242,7 +242,7 @@ def test_what_expires_is_counted(address: str):
         with pytest.raises(UnknownId):
             await store.join(1, 1.0, time.monotonic())
 
-    play(address, scenario, feedback_retention=0.5, feedback_delay=0.2)
+    play(address, scenario, feedback_retention=1.0, feedback_delay=0.1)
 
 
 def test_a_truth_is_forgotten_after_the_retention_too(address: str):
@@ -255,7 +255,7 @@ def test_a_truth_is_forgotten_after_the_retention_too(address: str):
         with pytest.raises(UnknownId):
             await joined_again_and_again(store)
 
-    play(address, scenario, feedback_retention=0.5, feedback_delay=0.2)
+    play(address, scenario, feedback_retention=1.0, feedback_delay=0.1)
 
 
 def test_a_series_is_who_predicted(address: str):

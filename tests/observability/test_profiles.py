@@ -376,7 +376,7 @@ def test_no_address_no_client():
 @pytest.mark.parametrize("address", ["http://127.0.0.1:4040", "https://profiles.example/prefix"])
 def test_an_address_is_a_url(address: str):
     """Any http or https address, path included."""
-    assert Settings.from_env({"PYROSCOPE_SERVER_ADDRESS": address}).profiles_address == address
+    assert Settings.from_env({"PYROSCOPE_SERVER_ADDRESS": address}).profiles_address.get_secret_value() == address
 
 
 @pytest.mark.parametrize(

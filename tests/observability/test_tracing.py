@@ -19,7 +19,6 @@ from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
 from calsvc.service import create_service
 from calsvc.settings import Settings
-from calsvc.values import IN_MEMORY
 from observability import signals, tracing
 from observability.signals import SCORE
 from observability.telemetry import SCOPE, Telemetry
@@ -378,7 +377,7 @@ def all_spans_of(bundle: Path, ask: Callable[[TestClient], object], **settings: 
     telemetry = Telemetry({"service.name": "test"})
     telemetry.request_spans = RequestSpans(SimpleSpanProcessor(exporter), RESOURCE, SCOPE)
     lifecycle = Lifecycle()
-    service = create_service(Settings(model=bundle, store=IN_MEMORY, **settings), telemetry, lifecycle, Clock())
+    service = create_service(Settings(model=bundle, store="memory://", **settings), telemetry, lifecycle, Clock())
     app = create_app(service, open_model_source(service))
     with TestClient(app, raise_server_exceptions=False) as client:
         assert client.portal is not None

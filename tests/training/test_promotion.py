@@ -306,7 +306,7 @@ def run(command: str, *arguments: str, shelf: Shelf) -> subprocess.CompletedProc
     """Run `python -m calsvc.training.<command>` on a store."""
     return subprocess.run(
         [sys.executable, "-m", f"calsvc.training.{command}", *arguments],
-        env=os.environ | {"MLFLOW_TRACKING_URI": shelf.settings.tracking_uri},
+        env=os.environ | {"MLFLOW_TRACKING_URI": shelf.settings.tracking_uri.get_secret_value()},
         capture_output=True,
         text=True,
         check=False,

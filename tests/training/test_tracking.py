@@ -14,11 +14,12 @@ from calsvc.model.bundle import load_bundle, sha256
 from calsvc.settings import Settings
 from calsvc.training.pipeline import Order, Summary, train_bundle
 from calsvc.training.promotion import fetch
-from calsvc.training.store import Store, aliases, artifacts_at, embedded_folder, open_store, version_of
+from calsvc.training.store import Store, aliases, artifacts_at, embedded_folder, open_store, speaking_to, version_of
 from calsvc.training.tracking import read_params, usable_name
 from calsvc.values import RegisteredModel
 from tests.handouts import write_handout
 from tests.service_process import free_port
+from tests.test_probe import answering
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +79,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         patch.chdir(folder / "here")
         summary = train_bundle(settings, order_in(folder), Notes())
     assert summary.registered is not None
-    store = open_store(settings.tracking_uri)
+    store = open_store(settings.tracking_uri.get_secret_value())
     return Recorded(folder, settings, summary, store, store.client.get_run(summary.registered.run_id))
 
 
@@ -162,7 +163,7 @@ def test_a_failed_training_is_a_failed_run_and_the_same_error(tmp_path: Path) ->
     settings = settings_in(tmp_path)
     with pytest.raises(HandoutError, match="crashed on purpose"):
         train_bundle(settings, order_in(tmp_path), Notes())
-    store = open_store(settings.tracking_uri)
+    store = open_store(settings.tracking_uri.get_secret_value())
     (run,) = store.client.search_runs([store.client.get_experiment_by_name("calories").experiment_id])
     assert run.info.status == "FAILED"
     assert "crashed on purpose" in run.data.tags["failed_because"]
@@ -208,7 +209,7 @@ def test_a_store_that_fails_after_the_training_leaves_the_bundle(tmp_path: Path,
         told = str(caught.value)
     manifest = load_bundle(tmp_path / "data" / "bundle").manifest
     assert f"{manifest.model_version} is in {tmp_path}/data/bundle, but not in the registry" in told
-    store = open_store(settings.tracking_uri)
+    store = open_store(settings.tracking_uri.get_secret_value())
     assert store.client.get_run(manifest.mlflow_run_id).info.status == "FAILED"
     assert aliases(store, "calories") == {}
 
@@ -227,6 +228,29 @@ def test_a_server_that_is_down_is_named_without_its_password() -> None:
     assert "MLFLOW_TRACKING_URI=http://127.0.0.1" in str(caught.value)
     assert "just mlflow" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://me:s3cret@no.such.host.invalid", "http://me:s3cret@127.0.0.1:99999"])
+def test_a_server_that_cannot_be_asked_is_named_without_its_password(address: str) -> None:
+    """With or without a port: what urllib says of a host's name has no password either."""
+    with pytest.raises(RegistryError, match=r"^MLFLOW_TRACKING_URI=http://") as caught:
+        open_store(address)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_behind_a_password_answers() -> None:
+    """Whoever refuses a request without one is there."""
+    with answering(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as port:
+        uri = f"http://me:s3cret@127.0.0.1:{port}"
+        assert open_store(uri).uri == uri
+
+
+def test_what_mlflow_says_of_an_address_has_no_password() -> None:
+    """Nor has a cause that a traceback would print."""
+    with pytest.raises(RegistryError) as caught, speaking_to("http://me:s3cret@host"):
+        raise OSError("API request to http://me:s3/cr@et@host/api failed")
+    assert str(caught.value) == "MLFLOW_TRACKING_URI=http://host: API request to http://host/api failed"
+    assert caught.value.__cause__ is None
 
 
 def test_files_of_another_version_are_not_fetched(recorded: Recorded, tmp_path: Path) -> None:

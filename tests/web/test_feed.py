@@ -13,7 +13,6 @@ from starlette.types import Message
 from calsvc.lifecycle import Lifecycle
 from calsvc.service import create_service
 from calsvc.settings import Settings
-from calsvc.values import IN_MEMORY
 from calsvc.web.routes import MAX_PAGES, Page, Stream
 from calsvc.web.sampler import KEPT
 from calsvc.web.snapshot import CHARTED
@@ -31,7 +30,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.telemetry = Telemetry({})
-        self.service = create_service(Settings(store=IN_MEMORY), self.telemetry, Lifecycle(), self.clock)
+        self.service = create_service(Settings(store="memory://"), self.telemetry, Lifecycle(), self.clock)
         self.page = Page(self.service, self.wall)
         self.feed = self.page.sampler.feed
 

@@ -78,6 +78,37 @@ def test_what_is_wrong_with_the_sex_is_said(changes: dict[str, Any], message: st
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("Age", 1, 120),
+        ("Height", 100, 250),
+        ("Weight", 20, 350),
+        ("Duration", math.nextafter(0, 1), 1440),
+        ("Heart_Rate", 25, 250),
+        ("Body_Temp", 30, 45),
+    ],
+)
+def test_the_bounds_of_a_field_belong_to_it(name: str, low: float, high: float):
+    """Both are accepted, and the next number beyond each is refused by the field's name."""
+    for value in (low, high):
+        assert getattr(parse_workout(workout(**{name: value})), name) == value
+    for value in (math.nextafter(low, -math.inf), math.nextafter(high, math.inf)):
+        with pytest.raises(InvalidInput) as caught:
+            parse_workout(workout(**{name: value}))
+        assert caught.value.field == f"$.{name}"
+
+
+@pytest.mark.parametrize("calories", [0.0, 1e6])
+def test_the_bounds_of_a_label_belong_to_it(calories: float):
+    """Both are accepted, and the next number beyond each is refused."""
+    assert parse_feedback(json.dumps({"id": 1, "Calories": calories}).encode()).Calories == calories
+    beyond = math.nextafter(calories, -math.inf if calories == 0 else math.inf)
+    with pytest.raises(InvalidInput) as caught:
+        parse_feedback(json.dumps({"id": 1, "Calories": beyond}).encode())
+    assert caught.value.field == "$.Calories"
+
+
 @pytest.mark.parametrize("record_id", [0, -1, 2**63 - 1, -(2**63), "a", "x" * 64, "ü" * 64, "473995.1"])
 def test_ids_of_both_kinds_are_kept_as_sent(record_id: int | str):
     """An id is a 64-bit integer or a text of 1 to 64 characters."""

@@ -65,6 +65,8 @@ def run_all(marks: Sequence[str], chosen: Sequence[str]) -> int:
         print(f"error: CI=true requires every test, but {', '.join(missing)} is missing", file=sys.stderr)
         return 2
     left = [test for test in tests if not test.needs & set(missing)]
+    if missing:
+        print(f"Left out: {len(tests) - len(left)} of {len(tests)} tests, for lack of {', '.join(missing)}", flush=True)
     without = [f"--without={name}" for name in missing]
     codes = []
     if any(test.alone for test in left):
@@ -128,19 +130,16 @@ def prepare(asked: Mapping[str, int]) -> list[str]:
     builds = [name for name in names if NEEDS[name].buildable()]
     builds.sort(key=lambda name: len(NEEDS[name].parts))  # what is made of others comes after them
     if names:
-        print("Some tests need more than Python:\n")
+        print("Some of the tests need more than Python:\n")
     for name in names:
         need = NEEDS[name]
         status = f"will be built now ({need.takes} the first time)" if name in builds else need.find()
-        print(f"  {name:<14}{asked.get(name, 0):>4} tests   {status or f'missing: {need.get}'}")
+        print(f"  {name:<14}needed by {asked.get(name, 0):>3}   {status or f'missing: {need.get}'}")
     print(flush=True)
-    missing = {name: NEEDS[name].get for name in asked if name not in builds and not NEEDS[name].find()}
+    missing = [name for name in names if name in asked and name not in builds and not NEEDS[name].find()]
     if not (missing and os.environ.get("CI") == "true"):
-        missing |= {name: "its build failed, see above" for name in builds if not build(name, NEEDS[name])}
-    for name, reason in missing.items():
-        if name in asked:
-            print(f"Left out: {asked[name]} tests that need {name} ({reason})", flush=True)
-    return [name for name in missing if name in asked]
+        missing += [name for name in builds if not build(name, NEEDS[name]) and name in asked]
+    return missing
 
 
 def build(name: str, need: Need) -> bool:

@@ -5,7 +5,6 @@ import pytest
 from calsvc.errors import UnknownId
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.records import Joined, StoreStatistics
-from calsvc.feedback.settled import SLICES
 from tests.feedback.stores import RETENTION, SHADOW, prediction
 
 
@@ -40,8 +39,10 @@ def test_what_is_past_its_retention_goes_a_little_with_every_call(ledger: Ledger
         ledger.remember(number, prediction(float(number)))
     ledger.remember("late", prediction(10.0 + RETENTION))
     assert ledger.statistics() == StoreStatistics(pending=9, expired=2, overflowed=0)
+    assert ledger.join("late", 77.0, 10.0 + RETENTION).status == "matched"
+    assert ledger.statistics() == StoreStatistics(pending=6, expired=4, overflowed=0)
     ledger.sweep(10.0 + RETENTION, limit=100)
-    assert ledger.statistics() == StoreStatistics(pending=1, expired=10, overflowed=0)
+    assert ledger.statistics() == StoreStatistics(pending=0, expired=10, overflowed=0)
 
 
 def test_settled_predictions_are_forgotten_after_the_retention_too(ledger: Ledger):
@@ -50,7 +51,7 @@ def test_settled_predictions_are_forgotten_after_the_retention_too(ledger: Ledge
     ledger.join(1, 77.0, 300.0)
     assert ledger.join(1, 77.0, 300.0 + RETENTION).status == "duplicate"
     with pytest.raises(UnknownId):
-        ledger.join(1, 77.0, 300.001 + RETENTION * (1 + 1 / SLICES))
+        ledger.join(1, 77.0, 300.001 + RETENTION)
 
 
 def test_a_shadow_keeps_the_place_of_its_prediction(ledger: Ledger):

@@ -79,18 +79,19 @@ def run_all(marks: Sequence[str], chosen: Sequence[str]) -> int:
 
 
 def run(marks: Sequence[str], arguments: Sequence[str]) -> int:
-    """Run pytest on the tests that have all these marks, and return its exit code, 128 + the number of a signal.
-
-    Removes PYTHONDONTWRITEBYTECODE: otherwise each of some hundred processes compiles everything again.
-    """
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    marked = ["-m", " and ".join(marks)] if marks else []
-    with subprocess.Popen([sys.executable, "-m", "pytest", *marked, *arguments], env=environ) as process:
+    """Run pytest on the tests that have all these marks, and return its exit code, 128 + the number of a signal."""
+    with subprocess.Popen(command(marks, arguments)) as process:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # pytest gets it too, and cleans up
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         code = process.wait()
         signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code
+
+
+def command(marks: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return the command line of pytest on the tests that have all these marks."""
+    marked = ["-m", " and ".join(marks)] if marks else []
+    return [sys.executable, "-m", "pytest", *marked, *arguments]
 
 
 def in_parallel(chosen: Sequence[str]) -> list[str]:
@@ -112,9 +113,8 @@ def collect(marks: Sequence[str], chosen: Sequence[str]) -> tuple[int, list[Coll
     print("Collecting tests ...", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "collected.json"
-        marked = ["-m", " and ".join(marks)] if marks else []
-        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", f"--collected={file}", *marked, *chosen]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        listing = command(marks, ["--collect-only", "-q", f"--collected={file}", *chosen])
+        done = subprocess.run(listing, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0:
             print(done.stdout + done.stderr, file=sys.stderr)
             return done.returncode, []
@@ -131,24 +131,25 @@ def prepare(asked: Mapping[str, int]) -> list[str]:
     builds.sort(key=lambda name: len(NEEDS[name].parts))  # what is made of others comes after them
     if names:
         print("Some of the tests need more than Python:\n")
+    missing = []
     for name in names:
         need = NEEDS[name]
         status = f"will be built now ({need.takes} the first time)" if name in builds else need.find()
         print(f"  {name:<14}needed by {asked.get(name, 0):>3}   {status or f'missing: {need.get}'}")
+        if name in asked and not status:
+            missing.append(name)
     print(flush=True)
-    missing = [name for name in names if name in asked and name not in builds and not NEEDS[name].find()]
     if not (missing and os.environ.get("CI") == "true"):
         missing += [name for name in builds if not build(name, NEEDS[name]) and name in asked]
     return missing
 
 
 def build(name: str, need: Need) -> bool:
-    """Build a need, printing progress, and its output where it fails; return whether it is there."""
+    """Build a need, printing progress, and its output if it fails; return whether it worked."""
     started = time.monotonic()
     print(f"{name}: building ...", flush=True)
-    command = [sys.executable, "-m", *need.build]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen([sys.executable, "-m", *need.build], **pipes) as process:  # type: ignore[call-overload]
         while True:
             try:
                 output, _ = process.communicate(timeout=STEP)
@@ -163,6 +164,7 @@ def build(name: str, need: Need) -> bool:
 
 
 if __name__ == "__main__":
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of some hundred processes compiles everything again
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -25,8 +25,8 @@ IMAGES: Final = ("tests.live.images",)
 class Need(NamedTuple):
     """Something that tests need.
 
-    find: where it is, or None. get: what a person can do if it is missing. build: the arguments of `python` that build
-    it. takes: how long that takes the first time on two cores. parts: needs that it is built from, if they are there.
+    find: where it is, or None. get: what a person can do if it is missing. build: the arguments of `python -m` that
+    build it. takes: how long that takes the first time on two cores. parts: needs that it is built from, where present.
     """
 
     find: Callable[[], str | None]

@@ -1,84 +1,67 @@
-"""The ways out of the process: metrics for Prometheus to fetch, spans to a collector where one is named."""
+"""The process's providers: metrics that Prometheus scrapes, spans that a collector receives."""
 
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
+from opentelemetry import trace
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
-from prometheus_client.exposition import choose_encoder
 
-from observability.sampling import Collector
-from observability.tracing import RequestSpans
+from observability.otel_environment import BATCH_DEFAULTS, span_exporters
+from observability.tracing import SCOPE, CountingProcessor, Tracing
 
-if TYPE_CHECKING:
-    from observability.otlp import SpanQueue
-
-SCOPE = "calsvc"
-_VERSIONED: Final = re.compile(
-    r"\s*[a-z]+/[a-z-]+\s*;\s*version\s*=\s*\d{1,2}\.\d{1,2}\.\d{1,2}(\s*;\s*[a-z]+=[a-z0-9.-]{1,20})*\s*",
-    re.ASCII,
-)
-"""One media range, with the version that it wants first."""
-
-
-class Exposition(NamedTuple):
-    """One scrape."""
-
-    content: bytes
-    media_type: str
+QUEUE: Final = "OTEL_BSP_MAX_QUEUE_SIZE"
 
 
 class Telemetry:
-    """Providers of one process (or one test): nothing global, everything closed by `shutdown`."""
+    """Metrics and spans of one process, or of one test. Nothing is global unless `make_global` is called.
 
-    def __init__(self, resource: Mapping[str, str], collector: Collector | None = None) -> None:
+    Args:
+        resource: attributes of the process.
+        processors: take ended spans; none: no span is made.
+        sampler: decides which requests are recorded; None: as OTEL_TRACES_SAMPLER says.
+    """
+
+    def __init__(
+        self, resource: Mapping[str, str], processors: Sequence[SpanProcessor] = (), sampler: Sampler | None = None
+    ) -> None:
         described = Resource.create(dict(resource))
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per histogram that says when it began: nobody asked for it
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per histogram, of no use here
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         reader = PrometheusMetricReader(scope_info_enabled=False, registry=self.registry)
         self._meter_provider = MeterProvider([reader], described, shutdown_on_exit=False)
-        self._processor = _span_queue(collector) if collector else None
-        self.request_spans = RequestSpans(self._processor, described, SCOPE) if self._processor else None
-        """Where server spans begin; None where none leave the process."""
+        self.tracing = Tracing(described, processors, sampler)
 
     @property
     def meter(self) -> Meter:
         """Where instruments are made."""
         return self._meter_provider.get_meter(SCOPE)
 
-    def exposition(self, accept: str) -> Exposition:
-        """Render all metrics: OpenMetrics for those who ask for it, else the plain text format."""
-        encode, media_type = choose_encoder(readable(accept))
-        return Exposition(encode(self.registry), media_type)
+    @property
+    def tracer(self) -> Tracer:
+        """Where spans are made."""
+        return self.tracing.provider.get_tracer(SCOPE)
 
-    def dropped_spans(self) -> Mapping[str, int]:
-        """Return how many spans were lost, by reason; none where none leave the process."""
-        return self._processor.dropped() if self._processor is not None else {"undelivered": 0, "overflow": 0}
+    def make_global(self) -> None:
+        """Let every tracer of the process that names no provider use this one: those of libraries, for example."""
+        trace.set_tracer_provider(self.tracing.provider)
 
     def shutdown(self) -> None:
-        """Flush and close; blocks for as long as the span exporter's timeout at most."""
-        if self._processor is not None:
-            self._processor.shutdown()
+        """Export what waits, and close; see `CountingProcessor.shutdown` for how long that takes."""
+        self.tracing.shutdown()
         self._meter_provider.shutdown()
 
 
-def readable(accept: str) -> str:
-    """Return the media ranges of an Accept header that name no version, or one that is one.
-
-    The library takes any text for a version, reads numbers in it, and repeats it in the answer.
-    """
-    return ",".join(each for each in accept.split(",") if "version" not in each or _VERSIONED.fullmatch(each))
-
-
-def _span_queue(collector: Collector) -> "SpanQueue":
-    from observability.otlp import (  # noqa: PLC0415 - an HTTP client, for those who have a collector
-        OtlpJsonExporter,
-        SpanQueue,
-    )
-
-    return SpanQueue(OtlpJsonExporter(collector))
+def processors_from(environ: Mapping[str, str]) -> list[SpanProcessor]:
+    """Return the batch processors and exporters that the OTEL_* variables ask for; `otel_environment` has checked them."""
+    room = int(environ.get(QUEUE, "").strip() or BATCH_DEFAULTS[QUEUE])
+    makers: list[Callable[[], SpanExporter]] = span_exporters(environ)
+    return [CountingProcessor(make(), room) for make in makers]

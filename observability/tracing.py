@@ -1,252 +1,191 @@
-"""The server spans of requests (which of them: see `sampling`), and the steps within.
+"""The process's TracerProvider, and the draw: whether a request is sampled is known before a span is made for it."""
 
-While a request is answered, its span is three numbers and a time. What OpenTelemetry exports is made of them later,
-many at once: an SDK's span is built for being changed from any thread at any time, which costs 35 us and is not needed.
-"""
-
-import random
+import threading
 import time
-from collections.abc import Mapping
-from contextvars import ContextVar, Token
-from functools import lru_cache
-from http import HTTPStatus
-from types import MappingProxyType, TracebackType
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, NamedTuple
 
+from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import (
-    Link,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    TraceState,
-    format_span_id,
-    format_trace_id,
-)
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.trace import SpanKind
 
-from observability.callers import caller_of
-from observability.samples import PROFILE_ID, WORTH_A_PROFILE
-from observability.sampling import Headers
-from observability.signals import Span
+from observability.events import tell
+from observability.signals import SPANS_LOST
 
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
-OTHER: Final = "_OTHER"
-"""What the semantic conventions call any other method."""
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_UNSET: Final = Status()
-_ERROR: Final = Status(StatusCode.ERROR)
-_NO_STATE: Final = TraceState()
+SCOPE: Final = "calsvc"
+SHUTDOWN_TIMEOUT: Final = 5.0
+"""Seconds after which spans that wait for a collector are given up when the process ends."""
+_drawn: ContextVar[int] = ContextVar("drawn trace id", default=0)
 
 
-class RequestSpan:
-    """A span that has begun. It is current, for log lines, until it ends.
+class DrawnIds(RandomIdGenerator):
+    """Gives a root span the trace id with which it was drawn: samplers decide by the trace id."""
+
+    def generate_trace_id(self) -> int:
+        """Return the drawn id where there is one, else a random one."""
+        return _drawn.get() or super().generate_trace_id()
+
+
+class CountingExporter(SpanExporter):
+    """Counts spans on their way to another exporter, and logs the first batch that it did not deliver."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self.taken = 0
+        """Spans that were handed to the exporter."""
+        self.undelivered = 0
+        self._exporter = exporter
+        self._failing = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """See `SpanExporter.export`."""
+        self.taken += len(spans)
+        result = self._exporter.export(spans)
+        failed = result is not SpanExportResult.SUCCESS
+        self.undelivered += len(spans) if failed else 0
+        if failed and not self._failing:
+            tell(SPANS_LOST, {"spans": len(spans)})
+        self._failing = failed
+        return result
+
+    def shutdown(self) -> None:
+        """See `SpanExporter.shutdown`."""
+        self._exporter.shutdown()
+
+
+class CountingProcessor(SpanProcessor):
+    """A batch processor that counts the spans it has no room for; the SDK's own only logs them.
 
     Args:
-        parent: the caller's span.
-        ago: nanoseconds since it began, where that is only now found to be worth a span.
+        exporter: takes batches, in a thread of its own.
+        room: spans that may wait, as the batch processor's own queue has room for.
     """
 
-    __slots__ = ("_before", "ended", "linked", "parent", "profiled", "span_id", "started", "steps", "trace_id")
+    def __init__(self, exporter: SpanExporter, room: int) -> None:
+        self._exporter = CountingExporter(exporter)
+        self._batches = BatchSpanProcessor(self._exporter)
+        self._room = room
+        self._accepted = 0
+        self.overflowed = 0
 
-    def __init__(self, parent: SpanContext | None, ago: int = 0) -> None:
-        self.parent = parent
-        self.trace_id = parent.trace_id if parent else random.getrandbits(128) or 1
-        self.span_id = random.getrandbits(64) or 1
-        self.linked: tuple[int, int] | None = None
-        """Trace and span id of a span elsewhere that this one refers to."""
-        self.profiled = False
-        """Whether samples of this process that were taken in it carry its id."""
-        self.steps: list[Step] = []
-        """Those that have ended."""
-        self.started = time.time_ns() - ago
-        self.ended = 0
-        self._before: Token[RequestSpan | None] = _current.set(self)
-
-    def end(self) -> None:
-        """Stop the clock, and being current."""
-        self.ended = max(self.started, time.time_ns())  # whoever sets the computer's clock back
-        _current.reset(self._before)
-
-    def step(self, declared: Span, attributes: Mapping[str, Any], *expected: type[Exception]) -> "Step":
-        """Return a context: the work in it becomes a child of this span. Of errors, those `expected` are no faults."""
-        return Step(self, declared, attributes, expected)
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span where there is room."""
+        if self._accepted - self._exporter.taken >= self._room:
+            self.overflowed += 1
+            return
+        self._accepted += 1
+        self._batches.on_end(span)
 
     @property
-    def ids(self) -> dict[str, str]:
-        """The span's identity as it stands beside a measurement (an exemplar) and in a log line."""
-        return {"trace_id": format_trace_id(self.trace_id), "span_id": format_span_id(self.span_id)}
+    def undelivered(self) -> int:
+        """Spans that the exporter could not deliver."""
+        return self._exporter.undelivered
+
+    def shutdown(self) -> None:
+        """Export what waits, for `SHUTDOWN_TIMEOUT` and the export under way at most."""
+        give_up = threading.Timer(SHUTDOWN_TIMEOUT, self._exporter.shutdown)
+        give_up.daemon = True
+        give_up.start()
+        self._batches.shutdown()  # type: ignore[no-untyped-call]
+        give_up.cancel()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """See `SpanProcessor.force_flush`."""
+        return self._batches.force_flush(timeout_millis)
 
 
-class Step:
-    """A part of a request's work. `attributes` may be replaced until it ends."""
+class Tracing:
+    """Where spans are made and exported.
 
-    __slots__ = ("_expected", "_of", "attributes", "declared", "ended", "fault", "started")
+    Args:
+        resource: of the process.
+        processors: take the spans that have ended.
+        sampler: decides which traces are recorded; None: as OTEL_TRACES_SAMPLER says.
+    """
 
     def __init__(
-        self, of: RequestSpan, declared: Span, attributes: Mapping[str, Any], expected: tuple[type[Exception], ...]
+        self, resource: Resource, processors: Sequence[SpanProcessor], sampler: Sampler | None = None
     ) -> None:
-        self.declared = declared
-        self.attributes = attributes
-        self.fault: str | None = None
-        """Name of the error that ended it."""
-        self._of = of
-        self._expected = expected
+        self.provider = TracerProvider(sampler, resource, shutdown_on_exit=False, id_generator=DrawnIds())
+        self._unsampled = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, id_generator=DrawnIds())
+        self._processors = processors
+        for each in processors:
+            self.provider.add_span_processor(each)
+            self._unsampled.add_span_processor(each)
+        self._after = self._unsampled.get_tracer(SCOPE)
+        self.exports = bool(processors)
+        """Whether spans leave the process."""
+        self.samples_any = self.is_sampled(None, 1)
+        """False where the sampler records nothing that no caller has asked for: a ratio samples the lowest ids."""
 
-    def __enter__(self) -> Self:
-        self.started = time.time_ns()
-        return self
+    def new_trace_id(self) -> int:
+        """Return a random trace id."""
+        return self.provider.id_generator.generate_trace_id()
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        self.ended = max(self.started, time.time_ns())
-        if kind is not None and not issubclass(kind, self._expected):
-            self.fault = kind.__name__
-        self._of.steps.append(self)
+    def is_sampled(self, parent: Context | None, trace_id: int) -> bool:
+        """Tell whether the sampler would record the server span of a trace."""
+        return self.provider.sampler.should_sample(parent, trace_id, "", SpanKind.SERVER).decision.is_sampled()
 
+    def record(self, ended: "Ended") -> trace.SpanContext:
+        """Export the span of something that has ended and was not sampled; return its identity."""
+        end = time.time_ns()
+        start = end - int(ended.seconds * 1e9)
+        with drawn(ended.trace_id):
+            span = self._after.start_span(
+                ended.name, ended.parent or Context(), ended.kind, ended.attributes, start_time=start
+            )
+        if "error.type" in ended.attributes:
+            span.set_status(trace.StatusCode.ERROR)
+        span.end(end)
+        return span.get_span_context()
 
-_current: ContextVar[RequestSpan | None] = ContextVar("span", default=None)
+    def dropped(self) -> Mapping[str, int]:
+        """Return how many spans were lost, by reason."""
+        counting = [each for each in self._processors if isinstance(each, CountingProcessor)]
+        return {
+            "undelivered": sum(each.undelivered for each in counting),
+            "overflow": sum(each.overflowed for each in counting),
+        }
 
-
-def current_ids() -> dict[str, str]:
-    """Return trace and span in which this code runs; empty outside of a span."""
-    span = _current.get()
-    return span.ids if span else {}
+    def shutdown(self) -> None:
+        """Export what waits."""
+        for each in self._processors:
+            each.shutdown()
 
 
 class Ended(NamedTuple):
-    """A span as it leaves: times in nanoseconds since the epoch, `linked` trace and span id of a span elsewhere."""
+    """What has ended, as its span will say it. `trace_id` counts where there is no parent."""
 
     name: str
     kind: SpanKind
-    own: SpanContext
-    parent: SpanContext | None
-    attributes: Mapping[str, Any]
-    started: int
-    ended: int
-    fault: bool
-    linked: tuple[int, int] | None = None
+    seconds: float
+    attributes: Mapping[str, str | int]
+    parent: Context | None
+    trace_id: int
 
 
-class Outlet:
-    """Hands over the ended spans of one process.
-
-    Args:
-        processor: takes ended spans: queues, exports.
-        resource: what the process is.
-        scope: name of the instrumentation.
-    """
-
-    def __init__(self, processor: SpanProcessor, resource: Resource, scope: str) -> None:
-        self._processor = processor
-        self._resource = resource
-        self._scope = InstrumentationScope(scope)
-
-    def send(self, span: Ended) -> None:
-        """Hand over one span."""
-        readable = ReadableSpan(
-            name=span.name,
-            context=span.own,
-            parent=span.parent,
-            resource=self._resource,
-            attributes=span.attributes,
-            links=[_link(*span.linked)] if span.linked else (),
-            kind=span.kind,
-            status=_ERROR if span.fault else _UNSET,
-            start_time=span.started,
-            end_time=span.ended,
-            instrumentation_scope=self._scope,
-        )
-        self._processor.on_end(readable)
+@contextmanager
+def drawn(trace_id: int) -> Iterator[None]:
+    """Let a root span that begins in this context have a trace id."""
+    token = _drawn.set(trace_id)
+    try:
+        yield
+    finally:
+        _drawn.reset(token)
 
 
-class RequestSpans:
-    """Begins spans, and hands over those that have ended; for the arguments see `Outlet`."""
-
-    def __init__(self, processor: SpanProcessor, resource: Resource, scope: str) -> None:
-        self._outlet = Outlet(processor, resource, scope)
-
-    def begin(self, headers: Headers, ago: int = 0) -> RequestSpan:
-        """Begin the span of a request, a child of the caller's where one was sent; see `RequestSpan`."""
-        return RequestSpan(caller_of(headers), ago)
-
-    def export(self, span: RequestSpan, request: "HttpRequest") -> None:
-        """Hand over a span that has ended, after its steps. Only a fault of the service's own makes it an error."""
-        state = span.parent.trace_state if span.parent else None
-        own = sampled(span.trace_id, span.span_id, state)
-        attributes = attributes_of(request)
-        if span.profiled and span.ended - span.started >= WORTH_A_PROFILE:
-            attributes = {**attributes, PROFILE_ID: format_span_id(span.span_id)}
-        for step in span.steps:
-            self._outlet.send(_ended(step, own))
-        self._outlet.send(
-            Ended(
-                name=f"{request.method if request.method in METHODS else 'HTTP'} {request.route}".rstrip(),
-                kind=SpanKind.SERVER,
-                own=own,
-                parent=span.parent,
-                attributes=attributes,
-                started=span.started,
-                ended=span.ended,
-                fault="error.type" in attributes,
-                linked=span.linked,
-            )
-        )
+def recording_span() -> trace.Span | None:
+    """Return the current span where it is recorded."""
+    span = trace.get_current_span()
+    return span if span.is_recording() else None
 
 
-def sampled(trace_id: int, span_id: int, state: TraceState | None = None) -> SpanContext:
-    """Return the identity of a span of this process that leaves it."""
-    # Its own constructor checks the range of both ids, which were made or checked here: a fourth of the cost.
-    return tuple.__new__(SpanContext, (trace_id, span_id, False, _SAMPLED, state or _NO_STATE, True))
-
-
-def _ended(step: Step, parent: SpanContext) -> Ended:
-    own = sampled(parent.trace_id, random.getrandbits(64) or 1, parent.trace_state)
-    attributes = step.attributes if step.fault is None else {**step.attributes, "error.type": step.fault}
-    fault = step.fault is not None
-    return Ended(step.declared.name, SpanKind.INTERNAL, own, parent, attributes, step.started, step.ended, fault)
-
-
-def _link(trace_id: int, span_id: int) -> Link:
-    return Link(SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED))
-
-
-def known_method(method: str) -> str:
-    """Return a method as metrics, spans and log lines name it: nobody can invent one."""
-    return method if method in METHODS else OTHER
-
-
-class HttpRequest(NamedTuple):
-    """What spans and log lines tell of a request.
-
-    `route` is empty for a path that does not exist. `error` names what was raised where somebody expected an answer.
-    """
-
-    method: str
-    scheme: str
-    path: str
-    route: str
-    status: int
-    error: str = ""
-
-
-@lru_cache(maxsize=256)
-def attributes_of(request: HttpRequest) -> Mapping[str, str | int]:
-    """Return what OpenTelemetry's semantic conventions require of an HTTP server's span."""
-    attributes: dict[str, str | int] = {
-        "http.request.method": known_method(request.method),
-        "url.scheme": request.scheme,
-        "url.path": request.path,
-        "http.response.status_code": request.status,
-    }
-    if request.method not in METHODS:
-        attributes["http.request.method_original"] = request.method
-    if request.route:
-        attributes["http.route"] = request.route
-    if request.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        attributes["error.type"] = str(request.status)
-    elif request.error:
-        attributes["error.type"] = request.error  # behind the head of an answer that promised better
-    return MappingProxyType(attributes)
+def ids_of(context: trace.SpanContext) -> dict[str, str]:
+    """Return a span's identity as exemplars and log lines name it."""
+    return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}

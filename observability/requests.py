@@ -1,0 +1,235 @@
+"""What every request leaves behind: its duration, and where it is sampled, has failed or was slow, a span and a log line.
+
+OpenTelemetry's ASGI middleware makes the spans. Nine requests of ten pass it by: it costs more than a prediction, and the
+sampler's answer is known before. What failed or was slow and was not sampled gets a span when it has ended.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, MutableMapping
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware, asgi_getter
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+from opentelemetry.util.http import get_excluded_urls
+from prometheus_client import Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from observability.events import tell
+from observability.signals import REQUEST_ANSWERED, REQUEST_FAILED
+from observability.tracing import Ended, Tracing, drawn, ids_of
+
+SLOW: Final = 0.05
+"""Seconds from which a request that was not sampled leaves a span and a log line when it has ended."""
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
+OTHER: Final = "_OTHER"
+"""What the semantic conventions call any other method."""
+PATH_KEPT: Final = 256
+"""Characters of a path that a span holds."""
+FAULTS: Final = 500
+REFUSED: Final = 503
+SPAN: Final = "calsvc.span"
+"""Key of a sampled request's SpanContext in its ASGI scope."""
+Labels = tuple[str, str, str, str, str]
+
+
+class Draw(NamedTuple):
+    """The decision about one request. `context` holds the caller's span and baggage, else a span that is not recorded."""
+
+    sampled: bool
+    trace_id: int
+    context: Context
+
+
+class Gate:
+    """Decides whether a request is sampled: by what its caller sent, and as the configured sampler says."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+        self._fields = frozenset(field.lower().encode() for field in propagate.get_global_textmap().fields)
+
+    def draw(self, scope: Scope) -> Draw:
+        """Decide about one request."""
+        caller = None
+        if not self._fields.isdisjoint([name for name, _ in scope["headers"]]):
+            caller = propagate.extract(scope, Context(), asgi_getter)
+            parent = trace.get_current_span(caller).get_span_context()
+            if parent.is_valid:
+                sampled = self._tracing.is_sampled(caller, parent.trace_id)
+                return Draw(sampled, parent.trace_id, caller)
+        trace_id = self._tracing.new_trace_id()
+        unsampled = SpanContext(trace_id, trace_id & 0xFFFFFFFFFFFFFFFF or 1, False, TraceFlags(0))
+        return Draw(
+            self._tracing.is_sampled(caller, trace_id),
+            trace_id,
+            trace.set_span_in_context(NonRecordingSpan(unsampled), caller or Context()),
+        )
+
+
+class RequestTelemetry:
+    """ASGI middleware that records requests, except those to quiet paths. Exceptions end here, in a log line.
+
+    Args:
+        app: answers.
+        tracing: makes spans.
+        duration: histogram of seconds by `Labels`.
+        routes: the paths that exist; any other is recorded with an empty route, so that no client can invent labels.
+        quiet: paths that leave nothing behind: probes, scrapes.
+    """
+
+    def __init__(
+        self, app: ASGIApp, tracing: Tracing, duration: Histogram, routes: Collection[str], quiet: Collection[str]
+    ) -> None:
+        self.active: Counter[tuple[str, str]] = Counter()
+        """Requests that are being answered, by method and scheme."""
+        self._app = app
+        self._tracing = tracing
+        self._duration = duration
+        self._routes = frozenset(routes)
+        self._quiet = frozenset(quiet)
+        self._gate = Gate(tracing)
+        self._children: dict[Labels, Any] = {}
+        self._traced: ASGIApp = OpenTelemetryMiddleware(
+            app,
+            excluded_urls=get_excluded_urls("STARLETTE"),
+            default_span_details=self._span_details,
+            server_request_hook=_on_span,
+            tracer_provider=tracing.provider,
+            meter_provider=NoOpMeterProvider(),  # the metrics of requests are here
+            exclude_spans=["receive", "send"],
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and record what becomes of it."""
+        if scope["type"] != "http" or scope["path"] in self._quiet:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request = _Request(scope, self._route(scope), self._gate.draw(scope))
+        self.active[request.kind] += 1
+
+        async def watch(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                request.status = message["status"]
+            await send(message)
+
+        try:
+            await self._answer(request, receive, watch)
+        except Exception as error:  # noqa: BLE001 - the server would log it a second time
+            request.error = error
+        finally:
+            self.active[request.kind] -= 1
+            self._record(request, time.perf_counter() - started)
+
+    async def _answer(self, request: "_Request", receive: Receive, send: Send) -> None:
+        draw = request.draw
+        if draw.sampled and self._tracing.exports:
+            # A query may hold anything, and no span shall.
+            request.scope = {**request.scope, "query_string": b""}
+            with drawn(draw.trace_id):
+                await self._traced(request.scope, receive, send)
+            return
+        token = context.attach(draw.context)
+        try:
+            await self._app(request.scope, receive, send)
+        finally:
+            context.detach(token)
+
+    def _record(self, request: "_Request", seconds: float) -> None:
+        span: SpanContext | None = request.scope.get(SPAN)
+        notable = self._tracing.samples_any and (seconds >= SLOW or request.is_fault)
+        if span is None and notable and self._tracing.exports:
+            span = self._tracing.record(request.ended(seconds))
+        labels = request.labels
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self._duration.labels(*labels)
+        child.observe(seconds, ids_of(span) if span is not None else None)
+        if request.draw.sampled or notable:
+            _log(request, seconds, span)
+
+    def _route(self, scope: Scope) -> str:
+        path: str = scope["path"]
+        return path if path in self._routes else ""
+
+    def _span_details(self, scope: MutableMapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        route = self._route(scope)
+        method = scope["method"] if scope["method"] in METHODS else "HTTP"
+        return f"{method} {route}".rstrip(), {"http.route": route} if route else {}
+
+
+class _Request:
+    """One request, and what has become of it."""
+
+    __slots__ = ("draw", "error", "kind", "route", "scope", "status")
+
+    def __init__(self, scope: Scope, route: str, draw: Draw) -> None:
+        self.scope = scope
+        self.route = route
+        self.draw = draw
+        method = scope["method"]
+        self.kind = (method if method in METHODS else OTHER, scope["scheme"])
+        self.status = FAULTS
+        self.error: Exception | None = None
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it failed by a mistake of the service; refusals are many, and counted."""
+        return self.error is not None or (self.status >= FAULTS and self.status != REFUSED)
+
+    @property
+    def error_type(self) -> str:
+        """As the semantic conventions have it; empty where nothing failed."""
+        if self.error is not None:
+            return type(self.error).__name__
+        return str(self.status) if self.status >= FAULTS else ""
+
+    @property
+    def labels(self) -> Labels:
+        """Route, method, status, scheme and error."""
+        method, scheme = self.kind
+        return self.route, method, str(self.status), scheme, self.error_type
+
+    def ended(self, seconds: float) -> Ended:
+        """Return what the span of a request says that has ended and was not sampled."""
+        method, scheme = self.kind
+        attributes: dict[str, str | int] = {
+            "http.request.method": method,
+            "url.scheme": scheme,
+            "url.path": self.scope["path"][:PATH_KEPT],
+            "http.response.status_code": self.status,
+        }
+        if method == OTHER:
+            attributes["http.request.method_original"] = self.scope["method"]
+        if self.route:
+            attributes["http.route"] = self.route
+        if self.error_type:
+            attributes["error.type"] = self.error_type
+        name = f"{method if method != OTHER else 'HTTP'} {self.route}".rstrip()
+        return Ended(name, SpanKind.SERVER, seconds, attributes, self.draw.context, self.draw.trace_id)
+
+
+def _on_span(span: trace.Span, scope: MutableMapping[str, Any]) -> None:
+    scope[SPAN] = span.get_span_context()
+    if scope.get("server"):
+        span.set_attribute("server.address", scope["server"][0])  # the instrumentation adds the port to it
+
+
+def _log(request: _Request, seconds: float, span: SpanContext | None) -> None:
+    method, _ = request.kind
+    attributes: dict[str, str | int | float] = {
+        **(ids_of(span) if span is not None else _caller(request.draw)),
+        "http.request.method": method,
+        "http.route": request.route,
+        "http.response.status_code": request.status,
+        "duration_ms": round(seconds * 1e3, 3),
+    }
+    tell(REQUEST_FAILED if request.is_fault else REQUEST_ANSWERED, attributes, request.error)
+
+
+def _caller(draw: Draw) -> Mapping[str, str]:
+    parent = trace.get_current_span(draw.context).get_span_context()
+    return {"trace_id": trace.format_trace_id(parent.trace_id)} if parent.is_remote else {}

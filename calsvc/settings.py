@@ -17,6 +17,7 @@ from calsvc.bearer import EXPECTED, FILE_EXPECTED, check_token, token_in
 from calsvc.errors import SettingsError, UnknownSetting
 from calsvc.values import RegisteredModel
 from observability import sampling
+from observability.addresses import scheme_of
 from observability.sampling import Collector, Sampling
 
 PREFIX: Final = "CALSVC_"
@@ -38,7 +39,7 @@ class Address(Secret[str]):
     """A URL that may hold a user and a password: shown as its scheme."""
 
     def _display(self) -> str:
-        return sampling.scheme_of(self.get_secret_value())
+        return scheme_of(self.get_secret_value())
 
 
 def _checked(check: Callable[[str], object]) -> AfterValidator:
@@ -298,7 +299,7 @@ def _advice(key: str, keys: Iterable[str]) -> str:
 def _shown(setting: FieldInfo, text: str) -> str:
     """Return what an error line may say of a value."""
     if setting.annotation is Address:
-        return sampling.scheme_of(text)
+        return scheme_of(text)
     return "***" if setting.annotation is SecretStr else text
 
 

@@ -35,17 +35,6 @@ class Collector(NamedTuple):
     timeout: float = 10.0
 
 
-def scheme_of(address: str) -> str:
-    """Return what can be shown of an address that may hold a password: `http://...`, or `***` without a scheme."""
-    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address)
-    return f"{scheme[0]}..." if scheme else "***"
-
-
-def without_user(text: str) -> str:
-    """Return a text with the URLs in it without user and password, which may hold any of `@` and `/`."""
-    return re.sub(r"(https?://)\S*@", r"\1", text)
-
-
 def http_url(text: str) -> str:
     """Return an address as it is, or raise ValueError, without it, where the HTTP client could not send to it."""
     import httpx2  # noqa: PLC0415 - for those who have a collector

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from observability.sampling import scheme_of
+from observability.addresses import scheme_of
 from streamsim.arrivals import Schedule
 from streamsim.options import burst, milliseconds, number, percent, whole
 from streamsim.rows import Rows, unused_lap

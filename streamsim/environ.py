@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from observability.sampling import scheme_of
+from observability.addresses import scheme_of
 from streamsim.errors import SettingError
 
 Value = TypeVar("Value")

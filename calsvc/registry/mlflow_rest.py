@@ -24,7 +24,7 @@ from calsvc.registry.mlflow_wire import (
     place_below,
     place_by_uri,
 )
-from observability.sampling import scheme_of, without_user
+from observability.addresses import scheme_of, without_user
 
 _LONGEST_ANSWER: Final = 2**20
 """Bytes of a JSON answer."""

@@ -2,7 +2,7 @@
 
 from calsvc.errors import RegistryError
 from calsvc.registry.client import Credentials, Deadlines, Registry
-from observability.sampling import scheme_of
+from observability.addresses import scheme_of
 
 
 def open_registry(

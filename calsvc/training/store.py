@@ -29,7 +29,7 @@ from calsvc.errors import CalsvcError, RegistryError
 from calsvc.registry.client import Version
 from calsvc.settings import Settings
 from calsvc.values import RegisteredModel
-from observability.sampling import without_user
+from observability.addresses import without_user
 
 QUIET: Final = {
     "DO_NOT_TRACK": "true",

@@ -5,15 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 
-from calsvc.descriptors import raise_limit, room_for_connections
-from calsvc.errors import BundleError, CalsvcError, HandoutError, SettingsError
+from calsvc.http.errors import BundleError, CalsvcError, HandoutError, SettingsError
 from calsvc.settings import Settings
 from calsvc.threads import available_cpus, thread_caps
 from calsvc.values import RegisteredModel
+from observability import otel_environment
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def main() -> int:
@@ -21,8 +23,7 @@ def main() -> int:
     _when_told_to_go(sys.exit)  # until the server has handlers of its own
     try:
         settings = Settings.from_env(os.environ)
-        room = room_for_connections(settings.max_connections, raise_limit())
-        settings = settings.model_copy(update={"max_connections": room})
+        warnings = [*otel_warnings(os.environ), *_exposed(settings)]
         os.environ.update(thread_caps(settings.cpu_fraction, os.environ, available_cpus()))
         _ensure_bundle(settings)
         with ExitStack() as stack:
@@ -31,11 +32,30 @@ def main() -> int:
             # Only now: the numeric libraries read their thread caps when they load.
             from calsvc.server import serve  # noqa: PLC0415
 
-            serve(settings, *listeners)
+            serve(settings, listeners, warnings)
     except CalsvcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
     return 0
+
+
+def otel_warnings(environ: MutableMapping[str, str]) -> list[str]:
+    """Check the OTEL_* variables, and fill in the defaults of those that are unset; return what to warn of.
+
+    Raises:
+        SettingsError: a value would be misunderstood.
+    """
+    try:
+        warnings = otel_environment.check(environ)
+    except otel_environment.WrongVariable as wrong:
+        raise SettingsError(wrong.key, wrong.shown, wrong.accepts) from None
+    environ.update({key: text for key, text in otel_environment.DEFAULTS.items() if not environ.get(key, "").strip()})
+    return warnings
+
+
+def _exposed(settings: Settings) -> Iterator[str]:
+    if settings.host not in LOOPBACK and settings.bearer is None:
+        yield f"CALSVC_HOST={settings.host} is open to other machines, and the calls ask for no token: see CALSVC_TOKEN"
 
 
 def _when_told_to_go(leave: Callable[[int], object]) -> None:

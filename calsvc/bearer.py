@@ -1,17 +1,14 @@
-"""The token that the calls ask for, where one is set: what it may be, and whether a request carries it."""
+"""The token that the calls ask for, where one is set."""
 
-import hmac
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from calsvc.errors import SettingsError, Unauthorized
+from calsvc.http.errors import SettingsError
 
 EXPECTED: Final = "printable ASCII without blanks"
 FILE_EXPECTED: Final = f"a file whose first line is {EXPECTED}"
 _TOKEN: Final = re.compile(r"[!-~]+")
-_SCHEME: Final = b"bearer "
 LONGEST: Final = 4096
 """Characters of a file that are read: a token is one line, and a wrong file may be large."""
 
@@ -37,11 +34,3 @@ def token_in(path: str) -> str:
     except (OSError, ValueError):
         raise SettingsError("CALSVC_TOKEN_FILE", path, FILE_EXPECTED) from None
     return token
-
-
-def demand_token(headers: Iterable[tuple[bytes, bytes]], expected: bytes) -> None:
-    """Raise `Unauthorized` unless a request carries the token. How long it takes does not tell how much was right."""
-    sent = [value for name, value in headers if name == b"authorization"]
-    given = sent[0] if len(sent) == 1 and sent[0][: len(_SCHEME)].lower() == _SCHEME else b""
-    if not hmac.compare_digest(given[len(_SCHEME) :].strip(b" "), expected):
-        raise Unauthorized("the header Authorization: Bearer, with the right token, is missing")

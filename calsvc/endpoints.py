@@ -1,37 +1,34 @@
-"""Parse, call, reply: nothing else happens here."""
+"""The routes: parse, call, reply."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 import msgspec
+from opentelemetry import trace
+from prometheus_client import make_asgi_app
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 
-from calsvc.admission import Doorman
-from calsvc.connections import Connections
-from calsvc.errors import NotReady
+from calsvc.http.errors import NotReady
+from calsvc.http.middleware import BearerToken, InFlightLimit, JsonBody
+from calsvc.http.openapi import document
+from calsvc.http.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
 from calsvc.info import describe
 from calsvc.lifecycle import Phase
-from calsvc.openapi import document
-from calsvc.outbox import Outbox
-from calsvc.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
 from calsvc.service import Service
 from calsvc.web import routes as page
-from observability.tracing import RequestSpan
+from observability.tracing import recording_span
 
 
-class State(page.PageState):
+class State(TypedDict):
     """What the lifespan hands to every request."""
 
     service: Service
-    doorman: Doorman
-    connections: Connections
-    outbox: Outbox
-    ports: Mapping[int, ASGIApp]
-    """Which application answers there, where it is another than on the first port."""
+    page: page.Page
 
 
 class Reply(NamedTuple):
@@ -42,23 +39,48 @@ class Reply(NamedTuple):
     sent: Callable[[], Awaitable[None] | None] | None = None
 
 
-async def predict(service: Service, body: bytes, span: RequestSpan | None) -> Reply:
+Answer = Callable[[Service, bytes], Awaitable[Reply]]
+
+
+class JsonCall:
+    """ASGI endpoint from JSON to JSON, without Starlette's request and response, which cost as much again."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; `JsonBody` has read the body."""
+        message = await receive()
+        reply = await self._answer(scope["state"]["service"], message["body"])
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(reply.body)),
+            *reply.headers,
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        if reply.sent is not None and (rest := reply.sent()) is not None:
+            await rest
+
+
+async def predict(service: Service, body: bytes) -> Reply:
     """Answer one workout."""
     model = service.serving_model()
     workout = parse_workout(body)
-    answer = await service.predict(model, workout, span)
+    answer = await service.predict(model, workout)
     content = msgspec.json.encode(Prediction(answer.id, answer.kcal))
     return Reply(content, (model.header,), partial(service.answered, workout, answer))
 
 
-async def feedback(service: Service, body: bytes, span: RequestSpan | None) -> Reply:
-    """Take the truth of one record."""
+async def feedback(service: Service, body: bytes) -> Reply:
+    """Take the label of one record, and link its span to the prediction's."""
     service.serving_model()
-    truth = parse_feedback(body)
-    status, predicted_in = await service.learn(truth, span)
-    if span is not None and predicted_in is not None:
-        span.linked = predicted_in
-    return Reply(msgspec.json.encode(FeedbackStatus(truth.id, status)))
+    label = parse_feedback(body)
+    status, predicted_in = await service.learn(label)
+    if predicted_in is not None and (span := recording_span()) is not None:
+        sampled = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+        span.add_link(trace.SpanContext(*predicted_in, is_remote=True, trace_flags=sampled))
+    return Reply(msgspec.json.encode(FeedbackStatus(label.id, status)))
 
 
 async def healthz(request: Request[State]) -> Response:
@@ -82,14 +104,6 @@ async def readyz(request: Request[State]) -> Response:
     return _json({"status": "ok"})
 
 
-async def metrics(request: Request[State]) -> Response:
-    """Show all metrics to Prometheus."""
-    service = request.state["service"]
-    service.count()
-    content, media_type = service.telemetry.exposition(request.headers.get("accept", ""))
-    return Response(content, headers={"Content-Type": media_type})
-
-
 async def info(request: Request[State]) -> Response:
     """Tell what is serving, and on what."""
     return _json(describe(request.state["service"]))
@@ -101,23 +115,44 @@ async def openapi(request: Request[State]) -> Response:
     return _json(document(here, guarded=request.state["service"].settings.bearer is not None))
 
 
-async def _answered_before(request: Request[State]) -> Response:
-    raise AssertionError(f"{request.url.path} is answered in front of Starlette, which only refuses other methods")
+class Metrics:
+    """prometheus_client's ASGI application, with the numbers brought up to date before each scrape."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._app = make_asgi_app(service.telemetry.registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a scrape."""
+        self._service.count()
+        await self._app(scope, receive, send)
 
 
-CALLS: Final = {"/predict": predict, "/feedback": feedback}
-"""Answered for POST, without Starlette; see `direct`."""
-FOR_CLIENTS: Final = [Route(path, _answered_before, methods=["POST"]) for path in CALLS]
+def calls(service: Service) -> list[Route]:
+    """Return the routes for those who send records."""
+    middleware = [
+        Middleware(BearerToken, service.settings.bearer),
+        Middleware(JsonBody),
+        Middleware(InFlightLimit, service.in_flight),
+    ]
+    answers = {"/predict": predict, "/feedback": feedback}
+    return [Route(path, JsonCall(answers[path]), methods=["POST"], middleware=middleware) for path in CALLS]
+
+
+def for_operators(service: Service) -> list[Route]:
+    """Return the routes for those who run the service."""
+    return [Route("/metrics", Metrics(service), methods=["GET"]), Route("/info", info), *page.ROUTES]
+
+
+CALLS: Final = ("/predict", "/feedback")
 FOR_ALL: Final = [
     Route("/healthz", healthz),
     Route("/livez", livez),
     Route("/readyz", readyz),
     Route("/openapi.json", openapi),
 ]
-FOR_OPERATORS: Final = [Route("/metrics", metrics), Route("/info", info), *page.ROUTES]
-ROUTES: Final = [*FOR_CLIENTS, *FOR_ALL, *FOR_OPERATORS]
 QUIET: Final = frozenset({"/healthz", "/livez", "/readyz", "/metrics"}) | page.QUIET
-"""Asked by machines every few seconds, or by who only watches: not in the request metrics, not traced."""
+"""Requests of machines every few seconds, and of pages that are only looked at: neither in the metrics nor traced."""
 
 
 def _json(content: Any) -> Response:

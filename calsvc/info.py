@@ -30,8 +30,7 @@ def describe(service: Service) -> dict[str, Any]:
             **threads_in_force(),
         },
         "limits": {
-            "connections": service.connections.limit,
-            "in_flight": service.admission.limit,
+            "in_flight": service.in_flight.limit,
             "pending": service.settings.max_pending,
         },
         "libraries": _libraries(),

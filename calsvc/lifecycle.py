@@ -24,6 +24,7 @@ class Lifecycle:
         """Whether the process, when it goes, first gives load balancers the time to see that it is not ready."""
         self._ready = anyio.Event()
         self._leaving = anyio.Event()
+        self._hurried = anyio.Event()
 
     @property
     def serving(self) -> bool:
@@ -43,7 +44,9 @@ class Lifecycle:
             self._ready.set()
 
     def drain(self, patient: bool) -> None:
-        """Go: not ready any more, to be left by load balancers, and still answering if it did before."""
+        """Go: not ready any more, to be left by load balancers, and still answering if it did before. Twice: hurry."""
+        if self.leaving:
+            self._hurried.set()
         if self.phase is Phase.READY:
             self.phase = Phase.DRAINING
             self.patient = patient
@@ -60,6 +63,10 @@ class Lifecycle:
     async def wait_ready(self) -> None:
         """Wait until predictions are answered."""
         await self._ready.wait()
+
+    async def wait_hurried(self) -> None:
+        """Wait until the process was told a second time to go."""
+        await self._hurried.wait()
 
     async def wait_leaving(self) -> None:
         """Wait until the process was told to go or has failed."""

@@ -6,8 +6,8 @@ from typing import Final, Protocol
 
 import anyio
 
-from calsvc.errors import CalsvcError
 from calsvc.feedback.quality import CHALLENGER, CHAMPION
+from calsvc.http.errors import CalsvcError
 from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.registry.client import Credentials, Registry
 from calsvc.registry.opening import open_registry

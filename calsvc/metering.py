@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from prometheus_client import Histogram
 
-from calsvc.connections import Connections
 from calsvc.feedback.quality import CHALLENGER, CHAMPION, MAX_SERIES, PairedSums, Scoreboard, Series, SeriesSnapshot
 from calsvc.feedback.store import JoinStore
 from observability import signals
-from observability.histogram import Distribution
 from observability.instruments import create_histogram, observe
 from observability.telemetry import Telemetry
 
@@ -37,8 +36,8 @@ class Meters:
         self._clock = clock
         self.request_duration = create_histogram(telemetry.registry, signals.REQUEST_DURATION)
         self._kcal = create_histogram(telemetry.registry, signals.PREDICTION_KCAL)
-        self.lag = create_histogram(telemetry.registry, signals.FEEDBACK_LAG).labels()
-        self._kcal_of: dict[str, Distribution] = {}
+        self.lag = create_histogram(telemetry.registry, signals.FEEDBACK_LAG)
+        self._kcal_of: dict[str, Histogram] = {}
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self._shadows = dict.fromkeys(SHADOW_OUTCOMES, 0)
         self._model_checks: Counter[tuple[str, str]] = Counter()
@@ -46,8 +45,10 @@ class Meters:
         self.training_rmsle: dict[Series, float] = {}
         """What training measured of the models that are in use, where it did."""
         self.event_loop_lag = 0.0
+        self.active: list[Mapping[tuple[str, str], int]] = []
+        """By port: requests that are being answered, by method and scheme."""
         self._register(telemetry.meter)
-        observe(telemetry.meter, signals.SPANS_DROPPED, _counted("reason", telemetry.dropped_spans))
+        observe(telemetry.meter, signals.SPANS_DROPPED, _counted("reason", telemetry.tracing.dropped))
 
     def predicted(self, series: Series, kcal: float) -> None:
         """Record one answered prediction."""
@@ -102,6 +103,7 @@ class Meters:
         observe(meter, signals.STORE_IS_DEGRADED, lambda _: [Observation(int(self._store.degraded))])
         observe(meter, signals.MODEL_INFO, lambda _: [Observation(1, self.model)] if self.model else [])
         observe(meter, signals.TRAINING_RMSLE, self._training)
+        observe(meter, signals.ACTIVE_REQUESTS, self._active)
         observe(meter, signals.EVENT_LOOP_LAG, lambda _: [Observation(self.event_loop_lag)])
 
     def _of_each_series(self, value: Callable[[SeriesSnapshot], float | None]) -> Callback:
@@ -143,15 +145,13 @@ class Meters:
         for series, rmsle in self.training_rmsle.items():
             yield Observation(rmsle, series._asdict())
 
+    def _active(self, _: CallbackOptions) -> Iterator[Observation]:
+        for (method, scheme), count in sum(map(Counter, self.active), Counter[tuple[str, str]]()).items():
+            yield Observation(count, {"http.request.method": method, "url.scheme": scheme})
+
     def _dropped(self) -> Mapping[str, int]:
         statistics = self._store.statistics()
         return {"expired": statistics.expired, "overflow": statistics.overflowed}
-
-
-def count_connections(meter: Meter, connections: Connections) -> None:
-    """Show how many connections are open, and why others were closed."""
-    observe(meter, signals.CONNECTIONS, lambda _: [Observation(len(connections))])
-    observe(meter, signals.CONNECTIONS_CLOSED, _counted("reason", lambda: connections.closed))
 
 
 def _by_role(pair: PairedSums) -> dict[str, float]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from calsvc.errors import SettingsError
+from calsvc.http.errors import SettingsError
 from calsvc.values import HOST, PORT
 
 PATIENCE: Final = 4.0

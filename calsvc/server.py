@@ -1,17 +1,17 @@
-"""The process around the application: telemetry, uvicorn, and the order of leaving.
+"""The process around the application: telemetry, uvicorn, and the order in which it ends.
 
 SIGTERM: not ready any more, serving on for the drain delay while each answer closes its connection, then the port
-closes, requests in flight finish, and store and telemetry are flushed. SIGINT the same without the delay. A second
-signal waits for nobody, and flushes all the same. SIGHUP: look for a new model.
+closes, requests in flight finish, and store and telemetry are flushed. SIGINT, and a second signal: the same without
+the delay. SIGHUP: look for a new model.
 """
 
-import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
 import time
-from types import FrameType
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
@@ -20,57 +20,71 @@ from starlette.types import ASGIApp
 
 from calsvc import __version__
 from calsvc.app import create_app
-from calsvc.endpoints import CALLS
 from calsvc.lifecycle import Lifecycle, Phase
 from calsvc.loading import ModelSource, open_model_source
-from calsvc.protocol import Protocol
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
 from observability.events import tell
 from observability.logs import configure_logs
 from observability.profiles import start_profiles
 from observability.provenance import resource_of
-from observability.signals import SERVICE_DRAINING, SERVICE_READY, SERVICE_STOPPED
-from observability.telemetry import Telemetry
+from observability.signals import SERVICE_DRAINING, SERVICE_READY, SERVICE_STOPPED, SETTING_WARNING
+from observability.telemetry import Telemetry, processors_from
 from observability.tracing import current_ids
 
 CLOSE_TIMEOUT: Final = 10
 """Seconds that requests in flight get to finish once the port is closed."""
+KEEP_ALIVE: Final = 75
+"""Seconds that an idle connection stays open: longer than the pause between two bursts."""
 
 
-def serve(settings: Settings, listener: socket.socket, admin: socket.socket | None = None) -> None:
-    """Serve on a listening socket, and on a second one for operators where there is one, until a signal says to go.
+def serve(settings: Settings, listeners: Sequence[socket.socket], warnings: Sequence[str] = ()) -> None:
+    """Serve on a listening socket, and on a second one for operators where there is one, until a signal ends it.
+
+    Args:
+        settings: of the service.
+        listeners: one or two.
+        warnings: about the environment, for the log.
 
     Raises:
         CalsvcError: why the service cannot answer.
     """
-    anyio.run(_serve, settings, listener, admin, backend_options={"use_uvloop": True})
+    anyio.run(_serve, settings, listeners, warnings, backend_options={"use_uvloop": True})
 
 
-async def _serve(settings: Settings, listener: socket.socket, admin: socket.socket | None) -> None:
+async def _serve(settings: Settings, listeners: Sequence[socket.socket], warnings: Sequence[str]) -> None:
+    listener, admin = listeners[0], listeners[1] if len(listeners) > 1 else None
     resource = resource_of("calsvc")
     configure_logs(sys.stdout, resource, current_ids)
-    lifecycle = Lifecycle()
-    telemetry = Telemetry(resource, settings.collector)
-    service = create_service(settings, telemetry, lifecycle, time.monotonic)
+    for each in warnings:
+        tell(SETTING_WARNING, {"warning": each})
+    telemetry = Telemetry(resource, processors_from(os.environ))
+    telemetry.make_global()
+    service = create_service(settings, telemetry, Lifecycle(), time.monotonic)
     service.profiles = start_profiles(
         settings.profiles_address.get_secret_value(), "calsvc", {"service_version": __version__}
     )
     source = open_model_source(service)
-    app = service.profiles.endpoints(create_app(service, source, _port(admin) if admin else None), CALLS)
-    server = Server(uvicorn_config(app), lifecycle)
+    apps = create_app(service, source, two_ports=admin is not None)
+    first = uvicorn.Server(uvicorn_config(apps.first))
+    second = uvicorn.Server(uvicorn_config(apps.second)) if apps.second is not None else None
     try:
-        async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as servers, anyio.create_task_group() as tasks:
+            if second is not None and admin is not None:
+                servers.start_soon(second.serve, [admin])
             tasks.start_soon(_announce, service, listener, admin)
-            tasks.start_soon(_leave, service, server)
-            tasks.start_soon(_reload, source)
-            await server.serve([listener] if admin is None else [listener, admin])
+            tasks.start_soon(_end, service, first)
+            # Last, so that its handlers of signals replace those that uvicorn installs as it begins to serve.
+            tasks.start_soon(_handle_signals, service.lifecycle, source)
+            await first.serve([listener])
+            if second is not None:
+                second.should_exit = True
             tasks.cancel_scope.cancel()
     finally:
         await anyio.to_thread.run_sync(telemetry.shutdown)
         await anyio.to_thread.run_sync(service.profiles.shutdown)
-    if lifecycle.failure is not None:
-        raise lifecycle.failure
+    if service.lifecycle.failure is not None:
+        raise service.lifecycle.failure
     tell(SERVICE_STOPPED)
 
 
@@ -78,7 +92,7 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
     """Return how the application is served."""
     return uvicorn.Config(
         app,
-        http=Protocol,
+        http="httptools",
         ws="none",
         lifespan="on",
         log_config=None,
@@ -86,49 +100,31 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        reset_contextvars=True,  # the next request on a connection may begin within the one before: not its span
+        reset_contextvars=True,  # a request on a connection begins without the span of the one before
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=CLOSE_TIMEOUT,
     )
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server with its one hook for signals: what a signal means is the lifecycle's business."""
-
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
-        super().__init__(config)
-        self._lifecycle = lifecycle
-        self._loop = asyncio.get_running_loop()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Begin to leave; at the second signal stop waiting for anybody."""
-        self._loop.call_soon_threadsafe(self._told_to_go, sig)
-
-    def _told_to_go(self, sig: int) -> None:
-        if self._lifecycle.leaving:
-            self._cut_off()
-        self._lifecycle.drain(sig == signal.SIGTERM)
-
-    def _cut_off(self) -> None:
-        self.should_exit = True
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+async def _handle_signals(lifecycle: Lifecycle, source: ModelSource) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for received in signals:
+            if received == signal.SIGHUP:
+                source.poke()
+            else:
+                lifecycle.drain(patient=received == signal.SIGTERM)
 
 
-async def _leave(service: Service, server: Server) -> None:
+async def _end(service: Service, server: uvicorn.Server) -> None:
+    """Let the server end when the service is to end: after the drain delay, unless a second signal cuts it short."""
     lifecycle = service.lifecycle
     await lifecycle.wait_leaving()
-    service.connections.parting = True
     if lifecycle.phase is Phase.DRAINING:
         seconds = service.settings.drain_delay if lifecycle.patient else 0.0
         tell(SERVICE_DRAINING, {"seconds": seconds})
-        await anyio.sleep(seconds)
+        with anyio.move_on_after(seconds):
+            await lifecycle.wait_hurried()
     server.should_exit = True
-
-
-async def _reload(source: ModelSource) -> None:
-    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
-        async for _ in signals:
-            source.poke()
 
 
 async def _announce(service: Service, listener: socket.socket, admin: socket.socket | None) -> None:
@@ -139,10 +135,6 @@ async def _announce(service: Service, listener: socket.socket, admin: socket.soc
     tell(SERVICE_READY, {"version": __version__, **urls, **service.serving_model().told})
 
 
-def _port(listener: socket.socket) -> int:
-    return int(listener.getsockname()[1])
-
-
 def _url(listener: socket.socket) -> str:
-    host = listener.getsockname()[0]
-    return f"http://[{host}]:{_port(listener)}" if ":" in host else f"http://{host}:{_port(listener)}"
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

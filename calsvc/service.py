@@ -4,16 +4,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from calsvc.admission import Admission
-from calsvc.connections import Connections
-from calsvc.errors import NotReady, ScoringError, TruthConflict, UnknownId
 from calsvc.feedback.opening import create_store
 from calsvc.feedback.quality import CHALLENGER, Pair, Scoreboard, Series
 from calsvc.feedback.records import Remembered, Shadow, SpanRef
 from calsvc.feedback.store import JoinStore, LateJoin
+from calsvc.http.errors import NotReady, ScoringError, TruthConflict, UnknownId
+from calsvc.http.middleware import InFlight
+from calsvc.http.schema import Feedback, RecordId, Workout
 from calsvc.lifecycle import Lifecycle
-from calsvc.metering import Meters, count_connections
-from calsvc.schema import Feedback, RecordId, Workout
+from calsvc.metering import Meters
 from calsvc.serving import ServingModel
 from calsvc.settings import Settings
 from calsvc.steps import joined, scored
@@ -21,7 +20,7 @@ from observability.events import tell
 from observability.profiles import Profiles
 from observability.signals import CHALLENGER_SILENT, MODEL_INSTALLED
 from observability.telemetry import Telemetry
-from observability.tracing import RequestSpan
+from observability.tracing import recording_span
 
 SHADOWS_AT_ONCE: Final = 8
 """Records that the challenger may be scoring at the same time; more are left out."""
@@ -54,8 +53,7 @@ class Service:
     clock: Callable[[], float]
     store: JoinStore
     scoreboard: Scoreboard
-    admission: Admission
-    connections: Connections
+    in_flight: InFlight
     meters: Meters
     profiles: Profiles = field(default_factory=Profiles)
     champion: ServingModel | None = None
@@ -111,11 +109,14 @@ class Service:
             raise NotReady(f"the service is {self.lifecycle.phase.value}")
         return self.champion
 
-    async def predict(self, model: ServingModel, workout: Workout, span: RequestSpan | None) -> Answer:
+    async def predict(self, model: ServingModel, workout: Workout) -> Answer:
         """Score a workout and remember the prediction. It counts only when it was sent: see `answered`."""
-        kcal = await (model.score(workout) if span is None else scored(model, workout, span))
+        kcal = await scored(self.telemetry.tracer, model, workout)
         made_at = self.clock()
-        made_in = SpanRef(span.trace_id, span.span_id) if span is not None else None
+        made_in = None
+        if (span := recording_span()) is not None:
+            context = span.get_span_context()
+            made_in = SpanRef(context.trace_id, context.span_id)
         await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, made_in))
         return Answer(workout.id, kcal, made_at, model.series)
 
@@ -136,7 +137,7 @@ class Service:
             self.scoreboard.predicted(answer.series, answer.kcal, answer.made_at)
             self.meters.predicted(answer.series, answer.kcal)
 
-    async def learn(self, feedback: Feedback, span: RequestSpan | None = None) -> tuple[Status, SpanRef | None]:
+    async def learn(self, feedback: Feedback) -> tuple[Status, SpanRef | None]:
         """Join a truth, charge the prediction the first time; return the outcome and the span of what was charged.
 
         Raises:
@@ -147,7 +148,7 @@ class Service:
         now = self.clock()
         joining = self.store.join(feedback.id, feedback.Calories, now)
         try:
-            status, prediction = await (joining if span is None else joined(joining, span))
+            status, prediction = await joined(self.telemetry.tracer, joining)
         except UnknownId:
             self.meters.joined("unknown")
             raise
@@ -220,8 +221,6 @@ def create_service(
     """Wire a service that has no model yet, and whose store is not open yet."""
     store = create_store(settings, clock)
     scoreboard = Scoreboard(settings.quality_window, settings.feedback_delay)
-    connections = Connections(settings.max_connections, clock)
-    count_connections(telemetry.meter, connections)
     return Service(
         settings=settings,
         telemetry=telemetry,
@@ -229,7 +228,6 @@ def create_service(
         clock=clock,
         store=store,
         scoreboard=scoreboard,
-        admission=Admission(settings.max_in_flight),
-        connections=connections,
+        in_flight=InFlight(settings.max_in_flight),
         meters=Meters(telemetry, scoreboard, store, clock),
     )

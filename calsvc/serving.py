@@ -6,10 +6,10 @@ from typing import NamedTuple
 import anyio
 
 from calsvc.feedback.quality import Series
+from calsvc.http.schema import Workout
 from calsvc.model.bundle import Bundle
 from calsvc.model.scorer import Scorer
 from calsvc.registry.client import Version
-from calsvc.schema import Workout
 
 
 class Origin(NamedTuple):

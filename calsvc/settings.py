@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Secret, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -14,11 +14,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from calsvc import values
 from calsvc.bearer import EXPECTED, FILE_EXPECTED, check_token, token_in
-from calsvc.errors import SettingsError, UnknownSetting
+from calsvc.http.errors import SettingsError, UnknownSetting
 from calsvc.values import RegisteredModel
-from observability import sampling
+from observability import addresses
 from observability.addresses import scheme_of
-from observability.sampling import Collector, Sampling
 
 PREFIX: Final = "CALSVC_"
 NOT_SETTINGS: Final = {
@@ -146,14 +145,6 @@ class Settings(BaseSettings):
     max_in_flight: int = _setting(
         "CALSVC_MAX_IN_FLIGHT", 256, "an integer {ge}..{le}", "requests at once before 503", ge=1, le=100_000
     )
-    max_connections: int = _setting(
-        "CALSVC_MAX_CONNECTIONS",
-        2048,
-        "an integer {ge}..{le}",
-        "connections open at once; fewer where the limit of open files leaves no room for them",
-        ge=1,
-        le=100_000,
-    )
     max_pending: int = _setting(
         "CALSVC_MAX_PENDING",
         1_000_000,
@@ -176,58 +167,12 @@ class Settings(BaseSettings):
     drain_delay: float = _setting(
         "CALSVC_DRAIN_DELAY", 2, "seconds, {ge}..{le}", "serving on after SIGTERM, not ready", ge=0, le=600
     )
-    otlp_endpoint: Annotated[Address, _checked(sampling.http_url)] = _setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", "", "http://... or https://...", "collector that takes OTLP over HTTP"
-    )
-    otlp_traces_endpoint: Annotated[Address, _checked(sampling.http_url)] = _setting(
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        "",
-        "http://... or https://..., with its path",
-        "the same for spans alone",
-    )
-    otlp_headers: Annotated[SecretStr, _checked(sampling.otlp_headers)] = _setting(
-        "OTEL_EXPORTER_OTLP_HEADERS", "", sampling.HEADERS_EXPECTED, "headers that the collector asks for"
-    )
-    otel_disabled: Annotated[bool, BeforeValidator(values.true_or_false)] = _setting(
-        "OTEL_SDK_DISABLED", "false", "true or false", "true: no spans leave"
-    )
-    sampler: Literal[
-        "always_on",
-        "always_off",
-        "traceidratio",
-        "parentbased_always_on",
-        "parentbased_always_off",
-        "parentbased_traceidratio",
-    ] = _setting(
-        "OTEL_TRACES_SAMPLER",
-        "parentbased_traceidratio",
-        "always_on, always_off or traceidratio, each also with parentbased_ before it",
-        "which requests are traced and logged",
-    )
-    sampler_ratio: float = _setting(
-        "OTEL_TRACES_SAMPLER_ARG", 0.1, "a number {ge}..{le}", "share of requests, for traceidratio", ge=0, le=1
-    )
-
-    @property
-    def collector(self) -> Collector | None:
-        """Where spans go; None where none leave the process."""
-        url = sampling.spans_url(self.otlp_endpoint.get_secret_value(), self.otlp_traces_endpoint.get_secret_value())
-        headers = dict(sampling.otlp_headers(self.otlp_headers.get_secret_value()))
-        return Collector(url, headers) if url and not self.otel_disabled else None
-
-    profiles_address: Annotated[Address, _checked(sampling.profiles_url)] = _setting(
+    profiles_address: Annotated[Address, _checked(addresses.profiles_url)] = _setting(
         "PYROSCOPE_SERVER_ADDRESS",
         "",
-        sampling.PROFILES_EXPECTED,
+        addresses.PROFILES_EXPECTED,
         "Pyroscope server that gets profiles (needs the extra `profiling`); unset: none are made",
     )
-
-    @property
-    def trace_sampling(self) -> Sampling:
-        """Which requests leave a span and a log line."""
-        kind = self.sampler.removeprefix("parentbased_")
-        ratio = {"always_on": 1.0, "always_off": 0.0}.get(kind, self.sampler_ratio)
-        return Sampling(parent_based=kind != self.sampler, ratio=ratio)
 
     @property
     def bundle_path(self) -> Path:

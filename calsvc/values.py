@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from observability.sampling import http_url
+from observability.addresses import http_url
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8000

@@ -12,7 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from observability.addresses import http_url
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -75,12 +77,6 @@ def _number(accepts: str, least: float, most: float, kind: Callable[[str], float
     return _Check(accepts, parse)
 
 
-def _http_url(text: str) -> None:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or re.search(r"[\s#]", text):
-        raise ValueError
-
-
 def _pairs(text: str) -> list[tuple[str, str]]:
     pairs = [each.partition("=") for each in text.split(",") if each.strip()]
     if not all(equals and name.strip() for name, equals, _ in pairs):
@@ -114,7 +110,7 @@ def _known_propagators() -> set[str]:
 
 _ANY: Final = _Check("text", str)
 _FILE: Final = _Check("a file that can be read", _readable)
-_URL: Final = _Check("http://... or https://...", _http_url, secret=True)
+_URL: Final = _Check("http://... or https://...", http_url, secret=True)
 _COUNT: Final = _number("an integer from 1", 1, 2**31, int)
 _LIMIT: Final = _number("an integer from 0", 0, 2**31, int)
 _PATTERNS: Final = _Check("regular expressions, separated by commas", _regular_expressions)
@@ -229,8 +225,9 @@ def is_disabled(environ: Mapping[str, str]) -> bool:
 
 
 def span_exporters(environ: Mapping[str, str]) -> "list[Callable[[], SpanExporter]]":
-    """Return makers of the exporters that the variables ask for: without OTEL_TRACES_EXPORTER, OTLP where an endpoint
-    is named. The exporters read their own variables.
+    """Return makers of the exporters that are asked for; without OTEL_TRACES_EXPORTER, OTLP where an endpoint is named.
+
+    The exporters read their own variables.
     """
     endpoint = any(environ.get(key, "").strip() for key in ENDPOINTS)
     asked = environ.get("OTEL_TRACES_EXPORTER", "").strip() or ("otlp" if endpoint else "none")

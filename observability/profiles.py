@@ -10,9 +10,9 @@ import threading
 from collections.abc import Awaitable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
+from observability.addresses import server_of
 from observability.events import tell
 from observability.samples import MODEL_VERSION, SAMPLE_RATE, AsyncApp, OtherModel, Tagged, in_steps
-from observability.sampling import server_of
 from observability.signals import PROFILES_BACK, PROFILES_LOST, PROFILES_MISSING
 
 UPLOAD_INTERVAL: Final = 15

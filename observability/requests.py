@@ -1,7 +1,7 @@
-"""What every request leaves behind: its duration, and where it is sampled, has failed or was slow, a span and a log line.
+"""What every request leaves behind: its duration; where it is sampled, failed or was slow, a span and a log line.
 
-OpenTelemetry's ASGI middleware makes the spans. Nine requests of ten pass it by: it costs more than a prediction, and the
-sampler's answer is known before. What failed or was slow and was not sampled gets a span when it has ended.
+OpenTelemetry's ASGI middleware makes the spans. Nine requests of ten pass it by: it costs more than a prediction, and
+the sampler's answer is known before. What failed or was slow and was not sampled gets a span when it has ended.
 """
 
 import time
@@ -37,7 +37,7 @@ Labels = tuple[str, str, str, str, str]
 
 
 class Draw(NamedTuple):
-    """The decision about one request. `context` holds the caller's span and baggage, else a span that is not recorded."""
+    """The decision about one request. `context`: the caller's span and baggage, else a span that is not recorded."""
 
     sampled: bool
     trace_id: int
@@ -55,7 +55,7 @@ class Gate:
         """Decide about one request."""
         caller = None
         if not self._fields.isdisjoint([name for name, _ in scope["headers"]]):
-            caller = propagate.extract(scope, Context(), asgi_getter)
+            caller = propagate.extract(dict(scope), Context(), asgi_getter)
             parent = trace.get_current_span(caller).get_span_context()
             if parent.is_valid:
                 sampled = self._tracing.is_sampled(caller, parent.trace_id)

@@ -22,7 +22,7 @@ class Metric(NamedTuple):
 
     name: str
     exposed: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "up_down_counter", "gauge", "histogram"]
     unit: str
     help: str
     attributes: tuple[str, ...] = ()
@@ -68,8 +68,16 @@ REQUEST_DURATION: Final = Metric(
     "histogram",
     "s",
     "Time from a request's arrival to the end of its answer; probes and scrapes are left out.",
-    ("http.route", "http.request.method", "http.response.status_code"),
+    ("http.route", "http.request.method", "http.response.status_code", "url.scheme", "error.type"),
     LATENCY_BUCKETS,
+)
+ACTIVE_REQUESTS: Final = Metric(
+    "http.server.active_requests",
+    "http_server_active_requests",
+    "up_down_counter",
+    "{request}",
+    "Requests that are being answered; probes and scrapes are left out.",
+    ("http.request.method", "url.scheme"),
 )
 PREDICTIONS: Final = Metric(
     "calsvc.predictions",
@@ -263,21 +271,6 @@ EVENT_LOOP_LAG: Final = Metric(
     "How late the event loop woke from its last short sleep.",
 )
 
-CONNECTIONS: Final = Metric(
-    "calsvc.connections",
-    "calsvc_connections",
-    "gauge",
-    "{connection}",
-    "Connections that are open.",
-)
-CONNECTIONS_CLOSED: Final = Metric(
-    "calsvc.connections_closed",
-    "calsvc_connections_closed_total",
-    "counter",
-    "{connection}",
-    "Connections by why they were closed; docs/security.md explains each reason.",
-    ("reason",),
-)
 
 SIM_PLANNED: Final = Metric(
     "streamsim.planned",
@@ -386,12 +379,11 @@ SIM_RUN_INFO: Final = Metric(
 )
 
 METRICS: Final = (
-    *(REQUEST_DURATION, PREDICTIONS, PREDICTION_KCAL, ROLLING_MEAN, FEEDBACK, FEEDBACK_LAG),
+    *(REQUEST_DURATION, ACTIVE_REQUESTS, PREDICTIONS, PREDICTION_KCAL, ROLLING_MEAN, FEEDBACK, FEEDBACK_LAG),
     *(QUALITY_MATCHED, QUALITY_SQUARED_LOG_ERROR, QUALITY_ABSOLUTE_ERROR),
     *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED, STORE_IS_DEGRADED),
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),
     *(SHADOW, MODEL_CHECKS, MODEL_INFO, TRAINING_RMSLE, SPANS_DROPPED, EVENT_LOOP_LAG),
-    *(CONNECTIONS, CONNECTIONS_CLOSED),
     *(SIM_PLANNED, SIM_REQUESTS, SIM_IN_FLIGHT, SIM_REQUEST_DURATION, SIM_SCHEDULE_LAG, SIM_TARGET_RATE),
     *(SIM_OWED, SIM_DUE, SIM_DELIVERED, SIM_GIVEN_UP, SIM_RETRIES, SIM_RUN_INFO),
 )
@@ -419,7 +411,9 @@ REQUEST: Final = Span(
     "One request, from its arrival to the end of its answer. That of a feedback links to that of the prediction.",
     (
         *("http.request.method", "url.scheme", "url.path", "http.response.status_code"),
-        *("?http.route", "?http.request.method_original", "?error.type", "?pyroscope.profile.id"),
+        *("?http.route", "?http.request.method_original", "?error.type"),
+        *("?server.address", "?server.port", "?client.address", "?client.port"),
+        *("?network.protocol.version", "?user_agent.original"),
     ),
 )
 SCORE: Final = Span(
@@ -569,14 +563,6 @@ REQUESTS_REFUSED: Final = Event(
     "More requests waited than may. They have no lines of their own.",
     ("refused", "seconds"),
 )
-CONNECTIONS_CUT: Final = Event(
-    "calsvc.connections.cut",
-    "warning",
-    "calsvc",
-    "{connections} connections closed in the last {seconds} s: {reasons}",
-    "Clients that were too slow, did not read, or sent what is no request; or there was no room. Every 10 s at most.",
-    ("connections", "seconds", "reasons"),
-)
 PAGE_FAILED: Final = Event(
     "calsvc.page.failed",
     "error",
@@ -654,9 +640,17 @@ SPANS_LOST: Final = Event(
     "telemetry.spans.lost",
     "warning",
     "observability",
-    "spans are being dropped: {url} {cause}",
-    "Once an outage of the collector.",
-    ("url", "cause"),
+    "{spans} spans could not be delivered",
+    "Once an outage of the collector; the exporter's own lines say why.",
+    ("spans",),
+)
+SETTING_WARNING: Final = Event(
+    "calsvc.setting.warning",
+    "warning",
+    "calsvc",
+    "{warning}",
+    "At the start: a setting that has no effect, or one that leaves the service open.",
+    ("warning",),
 )
 LINES_LOST: Final = Event(
     "telemetry.lines.lost",
@@ -712,7 +706,7 @@ EVENTS: Final = (
     *(MODEL_INSTALLED, MODEL_KEPT, MODEL_RESTORED, MODEL_NOT_REMEMBERED, MODEL_CHECK_FAILED, CHALLENGER_SILENT),
     *(STORE_RESTORED, STORE_DAMAGED, STORE_DEGRADED, STORE_BACK, STORE_HELD, STORE_LOST),
     *(RUN_STARTED, RUN_ENDED, RUN_FAILED, SERVICE_UNREACHABLE, SERVICE_REACHABLE),
-    *(CONNECTIONS_CUT, PAGE_FAILED, LINES_LOST, SPANS_LOST),
+    *(PAGE_FAILED, LINES_LOST, SPANS_LOST, SETTING_WARNING),
     *(PROFILES_MISSING, PROFILES_LOST, PROFILES_BACK, SERVER_LINE, LIBRARY_LINE),
 )
 

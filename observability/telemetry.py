@@ -39,16 +39,12 @@ class Telemetry:
         reader = PrometheusMetricReader(scope_info_enabled=False, registry=self.registry)
         self._meter_provider = MeterProvider([reader], described, shutdown_on_exit=False)
         self.tracing = Tracing(described, processors, sampler)
+        self.tracer: Tracer = self.tracing.provider.get_tracer(SCOPE)
 
     @property
     def meter(self) -> Meter:
         """Where instruments are made."""
         return self._meter_provider.get_meter(SCOPE)
-
-    @property
-    def tracer(self) -> Tracer:
-        """Where spans are made."""
-        return self.tracing.provider.get_tracer(SCOPE)
 
     def make_global(self) -> None:
         """Let every tracer of the process that names no provider use this one: those of libraries, for example."""
@@ -61,7 +57,7 @@ class Telemetry:
 
 
 def processors_from(environ: Mapping[str, str]) -> list[SpanProcessor]:
-    """Return the batch processors and exporters that the OTEL_* variables ask for; `otel_environment` has checked them."""
+    """Return what exports spans as the OTEL_* variables, which `otel_environment` has checked, ask for."""
     room = int(environ.get(QUEUE, "").strip() or BATCH_DEFAULTS[QUEUE])
     makers: list[Callable[[], SpanExporter]] = span_exporters(environ)
     return [CountingProcessor(make(), room) for make in makers]

@@ -13,7 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler
 from opentelemetry.trace import SpanKind
 
 from observability.events import tell
@@ -109,9 +109,7 @@ class Tracing:
         sampler: decides which traces are recorded; None: as OTEL_TRACES_SAMPLER says.
     """
 
-    def __init__(
-        self, resource: Resource, processors: Sequence[SpanProcessor], sampler: Sampler | None = None
-    ) -> None:
+    def __init__(self, resource: Resource, processors: Sequence[SpanProcessor], sampler: Sampler | None = None) -> None:
         self.provider = TracerProvider(sampler, resource, shutdown_on_exit=False, id_generator=DrawnIds())
         self._unsampled = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, id_generator=DrawnIds())
         self._processors = processors
@@ -130,7 +128,8 @@ class Tracing:
 
     def is_sampled(self, parent: Context | None, trace_id: int) -> bool:
         """Tell whether the sampler would record the server span of a trace."""
-        return self.provider.sampler.should_sample(parent, trace_id, "", SpanKind.SERVER).decision.is_sampled()
+        decision = self.provider.sampler.should_sample(parent, trace_id, "", SpanKind.SERVER).decision
+        return decision is Decision.RECORD_AND_SAMPLE
 
     def record(self, ended: "Ended") -> trace.SpanContext:
         """Export the span of something that has ended and was not sampled; return its identity."""
@@ -189,3 +188,9 @@ def recording_span() -> trace.Span | None:
 def ids_of(context: trace.SpanContext) -> dict[str, str]:
     """Return a span's identity as exemplars and log lines name it."""
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
+
+
+def current_ids() -> dict[str, str]:
+    """Return trace and span in which this code runs; empty outside of a span."""
+    context = trace.get_current_span().get_span_context()
+    return ids_of(context) if context.is_valid else {}

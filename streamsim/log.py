@@ -11,7 +11,7 @@ import anyio
 from observability.events import tell
 from observability.logs import configure_logs, flush_logs
 from observability.provenance import resource_of
-from observability.sampling import server_of
+from observability.addresses import server_of
 from observability.signals import RUN_ENDED, RUN_FAILED, RUN_STARTED, SERVICE_REACHABLE, SERVICE_UNREACHABLE
 from streamsim.answers import Cause
 from streamsim.errors import SimulatorError

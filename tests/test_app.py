@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from calsvc.app import create_app
-from calsvc.errors import CalsvcError
+from calsvc.http.errors import CalsvcError
 from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
-from calsvc.problems import PROBLEMS
+from calsvc.http.problems import PROBLEMS
 from calsvc.service import create_service
 from calsvc.settings import Settings
 from observability.telemetry import Telemetry

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from calsvc.errors import SettingsError
+from calsvc.http.errors import SettingsError
 from calsvc.settings import Settings
 from tests.conftest import run_module
 from tests.test_app import JSON, Service, running

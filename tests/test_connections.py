@@ -13,7 +13,7 @@ import pytest
 
 from calsvc.connections import TOLD_EVERY, Connections
 from calsvc.descriptors import RESERVED, raise_limit, room_for_connections
-from calsvc.errors import SettingsError
+from calsvc.http.errors import SettingsError
 from calsvc.stay import KEEP_ALIVE, LINGER, SLOWEST, UNREAD, Stay
 from observability.testing import listening
 from tests.clock import Clock

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from calsvc.errors import SettingsError
+from calsvc.http.errors import SettingsError
 from calsvc.settings import Settings
 from tests.conftest import Workshop, run_module
 from tests.service_process import ServiceProcess, free_port, service_process

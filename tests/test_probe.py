@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from calsvc.errors import SettingsError
+from calsvc.http.errors import SettingsError
 from calsvc.probe import address
 from tests.conftest import Workshop
 from tests.service_process import free_port, service_process

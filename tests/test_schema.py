@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calsvc.errors import CalsvcError, InvalidInput, NotJson
-from calsvc.openapi import document
-from calsvc.schema import parse_feedback, parse_workout
+from calsvc.http.errors import CalsvcError, InvalidInput, NotJson
+from calsvc.http.openapi import document
+from calsvc.http.schema import parse_feedback, parse_workout
 
 WORKOUT = {
     "id": 473995,

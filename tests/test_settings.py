@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from calsvc.errors import SettingsError
+from calsvc.http.errors import SettingsError
 from calsvc.settings import NOT_SETTINGS, Settings
 from calsvc.threads import cpu_threads, thread_caps
 from calsvc.values import RegisteredModel

@@ -10,10 +10,10 @@ import pytest
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
-from calsvc.errors import ScoringError
+from calsvc.http.errors import ScoringError
 from calsvc.feedback.quality import squared_log_error
 from calsvc.model.bundle import Bundle, Engine, load_bundle
-from calsvc.schema import Workout
+from calsvc.http.schema import Workout
 from calsvc.service import SHADOW_LOOP_LAG, SHADOWS_AT_ONCE
 from calsvc.serving import ServingModel
 from tests.test_app import Service, running

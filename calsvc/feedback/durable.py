@@ -11,13 +11,13 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
-from calsvc.errors import StoreError
 from calsvc.feedback.entries import Note, Truth, notes_of
 from calsvc.feedback.journal import Damaged, InUse, JournalError
 from calsvc.feedback.keeper import Keeper, Keeping
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.records import Joined, RecordId, Remembered, Shadow
 from calsvc.feedback.store import LateJoin
+from calsvc.http.errors import StoreError
 from observability.events import tell
 from observability.signals import STORE_BACK, STORE_DAMAGED, STORE_DEGRADED, STORE_LOST, STORE_RESTORED
 

@@ -11,9 +11,9 @@ from typing import Final
 
 from msgspec import structs
 
-from calsvc.errors import TruthConflict, UnknownId
 from calsvc.feedback.records import Joined, RecordId, Remembered, Shadow, StoreStatistics
 from calsvc.feedback.settled import SettledTruths
+from calsvc.http.errors import TruthConflict, UnknownId
 
 SWEEP_PER_CALL: Final = 2
 """Expired entries removed by each call: more than one call can add, so the backlog shrinks; few enough to be O(1)."""

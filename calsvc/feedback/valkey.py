@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 import anyio
 
-from calsvc.errors import StoreError, StoreUnavailable, TruthConflict, UnknownId
 from calsvc.feedback.facts import (
     Beside,
     Claim,
@@ -32,6 +31,7 @@ from calsvc.feedback.link import Link, LinkDown, Presence, Sign
 from calsvc.feedback.post import MOST_CALLS, Post, Reply
 from calsvc.feedback.records import Joined, RecordId, Remembered, Shadow, StoreStatistics
 from calsvc.feedback.store import LateJoin
+from calsvc.http.errors import StoreError, StoreUnavailable, TruthConflict, UnknownId
 from observability.events import tell
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
 

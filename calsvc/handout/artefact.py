@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from calsvc.errors import ExportError
-from calsvc.schema import Workout
+from calsvc.http.errors import ExportError
+from calsvc.http.schema import Workout
 
 
 class Artefact(Protocol):

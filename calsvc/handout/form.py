@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from calsvc.errors import HandoutError
+from calsvc.http.errors import HandoutError
 
 TRAIN: Final = Path("data_sample/train.csv")
 TEST: Final = Path("data_sample/test.csv")

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Final, NamedTuple
 
-from calsvc.errors import HandoutError
 from calsvc.handout.form import check_handout, snapshot
+from calsvc.http.errors import HandoutError
 
 _LAST_WORDS: Final = 5
 """Lines of a failed training's stderr that are worth repeating."""

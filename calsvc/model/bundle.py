@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from calsvc.errors import BundleError
+from calsvc.http.errors import BundleError
 from calsvc.model.parity import ParitySample
 from calsvc.model.profile import Profile
 from calsvc.model.target import Target

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calsvc.errors import UnknownFeatures
-from calsvc.schema import Workout
+from calsvc.http.errors import UnknownFeatures
+from calsvc.http.schema import Workout
 
 INPUTS: Final = ("female", "Age", "Height", "Weight", "Duration", "Heart_Rate", "Body_Temp")
 """Raw inputs by name: attributes of a `Workout` and keys of a column mapping. `female` is 1 or 0 (or a bool)."""

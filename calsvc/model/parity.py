@@ -7,8 +7,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
-from calsvc.errors import ParityMissed
-from calsvc.schema import Workout
+from calsvc.http.errors import ParityMissed
+from calsvc.http.schema import Workout
 
 TOLERANCE: Final = 1e-4
 """Largest relative difference that still counts as the same answer."""

@@ -17,9 +17,9 @@ from typing import BinaryIO
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from calsvc.errors import ExportError
 from calsvc.handout.artefact import Artefact, opened_artefact, predicted, raw_columns
-from calsvc.schema import Workout
+from calsvc.http.errors import ExportError
+from calsvc.http.schema import Workout
 
 
 class Request(Struct, frozen=True):

@@ -12,13 +12,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from calsvc.errors import BundleError, ScoringError
+from calsvc.http.errors import BundleError, ScoringError
+from calsvc.http.schema import Workout
 from calsvc.model import parity
 from calsvc.model.bundle import ONNX, Bundle, Engine
 from calsvc.model.features import row_function
 from calsvc.model.target import to_kcal
 from calsvc.model.worker import ReferenceScorer
-from calsvc.schema import Workout
 from calsvc.settings import Settings
 
 ONNX_THREADS: Final = 1

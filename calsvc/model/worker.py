@@ -16,11 +16,11 @@ import msgspec
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from calsvc.errors import BundleError, ScoringError
 from calsvc.handout.form import check_handout, fingerprint
+from calsvc.http.errors import BundleError, ScoringError
+from calsvc.http.schema import Workout
 from calsvc.model.bundle import ARTEFACT, Bundle, Engine
 from calsvc.model.reference import Reply, Request
-from calsvc.schema import Workout
 
 _LONGEST_REPLY: Final = 65536
 

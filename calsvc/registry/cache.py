@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, ParamSpec, TypeVar
 import anyio
 import msgspec
 
-from calsvc.errors import BundleError, RegistryError
+from calsvc.http.errors import BundleError, RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.registry.client import Registry, Version
 from calsvc.training.files import replace_file, sync_folder, write_durably

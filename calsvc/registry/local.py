@@ -20,7 +20,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from calsvc.errors import RegistryError
+from calsvc.http.errors import RegistryError
 from calsvc.registry.client import MAX_BYTES, MAX_FILES, TOO_MUCH, Deadlines, Version
 
 CHILD: Final = (sys.executable, "-m", "calsvc.registry.local")

@@ -10,7 +10,7 @@ import anyio
 import httpx2
 import msgspec
 
-from calsvc.errors import RegistryError
+from calsvc.http.errors import RegistryError
 from calsvc.registry.client import MAX_BYTES, MAX_FILES, TOO_MUCH, Credentials, Deadlines, Version
 from calsvc.registry.mlflow_wire import (
     API,

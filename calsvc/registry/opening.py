@@ -1,6 +1,6 @@
 """Which client speaks to which kind of registry."""
 
-from calsvc.errors import RegistryError
+from calsvc.http.errors import RegistryError
 from calsvc.registry.client import Credentials, Deadlines, Registry
 from observability.addresses import scheme_of
 

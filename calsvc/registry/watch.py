@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 import anyio
 
-from calsvc.errors import BundleError, CalsvcError, RegistryError
+from calsvc.http.errors import BundleError, CalsvcError, RegistryError
 from calsvc.model.bundle import Bundle
 from calsvc.model.scorer import Scorer, open_scorer
 from calsvc.registry.cache import BundleCache

@@ -6,7 +6,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from calsvc.errors import ScoringError
+from calsvc.http.errors import ScoringError
 from calsvc.model.bundle import TREES, Bundle
 from calsvc.model.features import columns_function
 from calsvc.model.scorer import open_scorer

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import xgboost as xgb
 
-from calsvc.errors import ExportError, UnknownFeatures
+from calsvc.http.errors import ExportError, UnknownFeatures
 from calsvc.model.features import plain_name, row_function
 
 _DEEPEST: Final = 8

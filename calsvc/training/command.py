@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from calsvc.errors import CalsvcError, SettingsError
+from calsvc.http.errors import CalsvcError, SettingsError
 from calsvc.settings import Settings
 from calsvc.threads import available_cpus, thread_caps
 

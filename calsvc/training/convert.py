@@ -4,7 +4,7 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from calsvc.errors import ExportError
+from calsvc.http.errors import ExportError
 from calsvc.model.scorer import onnx_session
 
 _OPSET = 15

@@ -1,7 +1,7 @@
 """Is there a bundle for the handout that the settings name? Light enough to be asked before every start."""
 
-from calsvc.errors import BundleError
 from calsvc.handout.form import check_handout, fingerprint
+from calsvc.http.errors import BundleError
 from calsvc.model.bundle import load_bundle
 from calsvc.settings import Settings
 

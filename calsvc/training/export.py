@@ -14,10 +14,10 @@ import pandas as pd
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from calsvc.errors import ExportError
 from calsvc.handout.artefact import Artefact, opened_artefact, predicted
 from calsvc.handout.form import fingerprint
 from calsvc.handout.running import TrainedArtefact
+from calsvc.http.errors import ExportError
 from calsvc.model.bundle import ARTEFACT, ONNX, PARITY, PROFILE, TREES, Engine, Manifest, ParityProof
 from calsvc.model.features import INPUTS, columns_function
 from calsvc.model.parity import TOLERANCE, Parity, ParitySample, compare, demand, relative_differences

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calsvc.errors import HandoutError, PromotionRefused
 from calsvc.handout.form import fingerprint
+from calsvc.http.errors import HandoutError, PromotionRefused
 from calsvc.model.bundle import Bundle, sha256
 from calsvc.registry.client import Version
 from calsvc.settings import Settings

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from calsvc.errors import PromotionRefused, RegistryError
+from calsvc.http.errors import PromotionRefused, RegistryError
 from calsvc.training.gate import PairedSums
 
 _PATIENCE: Final = 10.0

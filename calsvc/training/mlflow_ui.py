@@ -10,7 +10,7 @@ import socket
 import sys
 from pathlib import Path
 
-from calsvc.errors import RegistryError
+from calsvc.http.errors import RegistryError
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
 from calsvc.training.store import ARTIFACTS, QUIET, embedded_folder

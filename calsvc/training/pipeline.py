@@ -10,9 +10,9 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from calsvc.errors import ExportError, RegistryError
 from calsvc.handout.form import check_handout, fingerprint
 from calsvc.handout.running import run_training
+from calsvc.http.errors import ExportError, RegistryError
 from calsvc.model.bundle import Bundle, Engine
 from calsvc.model.scorer import open_scorer
 from calsvc.settings import Settings

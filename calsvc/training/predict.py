@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from calsvc.errors import HandoutError
 from calsvc.handout.form import TEST
+from calsvc.http.errors import HandoutError
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
-from calsvc.errors import BundleError, CalsvcError, PromotionRefused, RegistryError
+from calsvc.http.errors import BundleError, CalsvcError, PromotionRefused, RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.registry.client import Version
 from calsvc.settings import Settings

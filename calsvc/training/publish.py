@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from calsvc.errors import BundleError
+from calsvc.http.errors import BundleError
 from calsvc.model.bundle import MANIFEST, Bundle, Manifest, encode_manifest, load_bundle, sha256, version_of
 from calsvc.training.files import sync_folder, write_durably
 

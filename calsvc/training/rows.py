@@ -12,9 +12,9 @@ import polars as pl
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from calsvc.errors import HandoutError
+from calsvc.http.errors import HandoutError
+from calsvc.http.schema import Feedback, Workout
 from calsvc.model.features import INPUTS
-from calsvc.schema import Feedback, Workout
 
 NUMBERS: Final = INPUTS[1:]
 TARGET: Final = "Calories"

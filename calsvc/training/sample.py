@@ -5,8 +5,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from calsvc.http.schema import Workout
 from calsvc.model.features import INPUTS
-from calsvc.schema import Workout
 
 _OUTER: Final = (0.0, 0.01, 0.99, 1.0)
 """Quantiles of which corner combinations are made."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from calsvc.errors import CalsvcError, RegistryError
+from calsvc.http.errors import CalsvcError, RegistryError
 from calsvc.registry.client import Version
 from calsvc.settings import Settings
 from calsvc.values import RegisteredModel

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from calsvc.errors import RegistryError
+from calsvc.http.errors import RegistryError
 from calsvc.model.bundle import Bundle, sha256
 from calsvc.settings import Settings
 from calsvc.training.batch import mae, rmsle

@@ -3,14 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from prometheus_client import Histogram
+
 from calsvc.feedback.quality import CHAMPION, Coverage, Quality, SeriesSnapshot
 from calsvc.feedback.records import StoreStatistics
 from calsvc.service import Service
 from calsvc.serving import ServingModel
-from observability.histogram import Histogram
+from observability.instruments import bucket_counts
+from observability.signals import LATENCY_BUCKETS
 
 Counts = Sequence[int]
 """How many values fell into each bucket of a histogram; the last one lies above all bounds."""
+
+
+Durations = Mapping[tuple[str, ...], tuple[int, ...]]
+"""Requests' durations by label values: route, method, status, scheme and error."""
 
 
 class Requests(NamedTuple):
@@ -52,13 +59,14 @@ def read(service: Service) -> Reading:
     """Read all that the page shows."""
     service.count()
     now, meters = service.clock(), service.meters
+    durations = bucket_counts(meters.request_duration)
     series = list(service.scoreboard.snapshots(now))
     return Reading(
         at=now,
         phase=service.lifecycle.phase.value,
-        requests=_requests(meters.request_duration),
-        latency=_answered(meters.request_duration),
-        lags=Lags(sum(meters.lag.counts), meters.lag.total),
+        requests=_requests(durations),
+        latency=_answered(durations),
+        lags=_lags(meters.lag),
         predictions=sum(each.predictions for each in series if each.series.role == CHAMPION),
         quality=_quality(series, service.champion),
         challenger_quality=_quality(series, service.challenger),
@@ -71,9 +79,9 @@ def read(service: Service) -> Reading:
     )
 
 
-def bounds_ms(service: Service) -> list[float]:
+def bounds_ms() -> list[float]:
     """Return the bounds between the buckets of latency, milliseconds."""
-    return [1e3 * bound for bound in service.meters.request_duration.bounds]
+    return [1e3 * bound for bound in LATENCY_BUCKETS]
 
 
 def _quality(series: Sequence[SeriesSnapshot], model: ServingModel | None) -> Quality | None:
@@ -81,10 +89,10 @@ def _quality(series: Sequence[SeriesSnapshot], model: ServingModel | None) -> Qu
     return next((each.window for each in series if model is not None and each.series == model.series), None)
 
 
-def _requests(durations: Histogram) -> Requests:
+def _requests(durations: Durations) -> Requests:
     total = predict = feedback = errors = 0
-    for (route, _, status), distribution in durations.known.items():
-        count = sum(distribution.counts)
+    for (route, _, status, *_), counts in durations.items():
+        count = sum(counts)
         total += count
         predict += count if route == "/predict" else 0
         feedback += count if route == "/feedback" else 0
@@ -92,7 +100,12 @@ def _requests(durations: Histogram) -> Requests:
     return Requests(total, predict, feedback, errors)
 
 
-def _answered(durations: Histogram) -> Counts:
+def _lags(histogram: Histogram) -> Lags:
+    samples = [sample for family in histogram.collect() for sample in family.samples]
+    count, seconds = (sum(each.value for each in samples if each.name.endswith(end)) for end in ("_count", "_sum"))
+    return Lags(int(count), seconds)
+
+
+def _answered(durations: Durations) -> Counts:
     """Return how long answered predictions took."""
-    found = durations.known.get(("/predict", "POST", "200"))
-    return found.counts if found is not None else (0,) * (len(durations.bounds) + 1)
+    return durations.get(("/predict", "POST", "200", "http", ""), (0,) * (len(LATENCY_BUCKETS) + 1))

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from calsvc.errors import NotReady, Overloaded
+from calsvc.http.errors import NotReady, Overloaded
 from calsvc.service import Service
 from calsvc.web.sampler import Feed, Sampler
 
@@ -36,7 +36,7 @@ FILES: Final = {
 """By path: what is served, and nothing else is."""
 EVENTS: Final = "/events"
 MAX_PAGES: Final = 200
-"""Streams at once, and no more than half of all connections: each holds one for as long as somebody watches."""
+"""Streams at once: each holds a connection for as long as the page is open."""
 RETRY: Final = b"retry: 2000\n\n"
 """Milliseconds after which a browser comes back when a stream has ended."""
 CONTENT_POLICY: Final = (
@@ -58,10 +58,8 @@ class Page:
 
     def __init__(self, service: Service, wall: Callable[[], float]) -> None:
         self.sampler = Sampler(service, wall)
-        self.admission = service.admission
         self.files = {path: _load(STATIC / name) for path, name in FILES.items()}
         self.open = 0
-        self.most = min(MAX_PAGES, service.connections.limit // 2)
 
 
 class PageState(TypedDict):
@@ -83,8 +81,8 @@ async def events(request: Request[PageState]) -> Response:
     page = request.state["page"]
     if page.sampler.feed.closed:
         raise NotReady("the service is about to go")
-    if page.open >= page.most:
-        raise Overloaded(f"{page.most} pages are open already")
+    if page.open >= MAX_PAGES:
+        raise Overloaded(f"{MAX_PAGES} pages are open already")
     return Stream(page)
 
 
@@ -98,16 +96,14 @@ class Stream(Response):
         self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send; whoever only watches takes no request's place among those that wait for an answer."""
+        """Send."""
         page = self._page
         page.open += 1
-        page.admission.left()
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] == "GET":
                 await _tell(page.sampler.feed, receive, send)
         finally:
-            page.admission.arrived()
             page.open -= 1
         await send({"type": "http.response.body", "body": b""})
 

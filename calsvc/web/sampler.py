@@ -73,7 +73,7 @@ class Sampler:
     def __init__(self, service: Service, wall: Callable[[], float]) -> None:
         self._service = service
         self._wall = wall
-        self._bounds_ms = bounds_ms(service)
+        self._bounds_ms = bounds_ms()
         self._window = Window()
         self._failing = False
         settings = service.settings

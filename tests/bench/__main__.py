@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from calsvc.errors import CalsvcError
+from calsvc.http.errors import CalsvcError
 from calsvc.settings import Settings
 from tests.bench import outage, part, stores
 from tests.bench.machine import machine

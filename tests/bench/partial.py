@@ -7,8 +7,10 @@ breaks, and does not quietly measure something else, when the service changes.
 import logging
 import sys
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import Any
 from unittest.mock import patch
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.store import MemoryStore
@@ -46,31 +48,22 @@ def nothing(*_: Any) -> None:
     """Count nothing."""
 
 
-class Silence:
-    """Takes a status and forgets it."""
+class Unobserved:
+    """Records nothing of requests."""
 
-    span = None
-    status = 0
+    def __init__(self, app: ASGIApp, *_: object) -> None:
+        self.active: dict[tuple[str, str], int] = {}
+        self._app = app
 
-    def __init__(self, *_: object) -> None:
-        """Look at nothing."""
-
-    def __enter__(self) -> Self:
-        """Do nothing."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing."""
-
-    def failed(self, error: Exception) -> None:
-        """Say so: a measurement of failures is none."""
-        raise error
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        await self._app(scope, receive, send)
 
 
 REPLACEMENTS = {
     "scoring": {"calsvc.loading.open_beside": constant_scorer},
     "store": {"calsvc.service.create_store": Forgetful},
-    "metrics": {"calsvc.direct.Request": Silence, "calsvc.service.Service.answered": nothing},
+    "metrics": {"calsvc.app.RequestTelemetry": Unobserved, "calsvc.service.Service.answered": nothing},
     "logs": {},
 }
 

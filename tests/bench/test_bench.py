@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from calsvc.schema import parse_workout
+from calsvc.http.schema import parse_workout
 from tests.bench.figures import Spread, rotated, shown, spread, table
 from tests.bench.ladder import Arrived, demand_spans
 from tests.bench.load import Plan, Void, Window, missing, requests

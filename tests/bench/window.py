@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from calsvc.errors import CalsvcError
+from calsvc.http.errors import CalsvcError
 from calsvc.feedback.quality import CHAMPION, Series
 from calsvc.lifecycle import Lifecycle
 from calsvc.service import Service, create_service

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from calsvc.feedback.valkey import LAST_WORDS
-from calsvc.openapi import document
+from calsvc.http.openapi import document
 from calsvc.server import CLOSE_TIMEOUT
 from calsvc.settings import Settings
 from observability.profiles import SHUTDOWN_TIMEOUT

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from calsvc.errors import TruthConflict, UnknownId
+from calsvc.http.errors import TruthConflict, UnknownId
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.quality import Scoreboard, Series
 from calsvc.feedback.records import Remembered

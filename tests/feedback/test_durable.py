@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from calsvc.errors import StoreError, UnknownId
+from calsvc.http.errors import StoreError, UnknownId
 from calsvc.feedback import durable
 from calsvc.feedback.durable import DurableStore
 from calsvc.feedback.journal import Moment

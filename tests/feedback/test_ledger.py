@@ -2,7 +2,7 @@
 
 import pytest
 
-from calsvc.errors import UnknownId
+from calsvc.http.errors import UnknownId
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.records import Joined, StoreStatistics
 from tests.feedback.stores import RETENTION, SHADOW, prediction

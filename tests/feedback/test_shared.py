@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from calsvc.errors import StoreUnavailable, UnknownId
+from calsvc.http.errors import StoreUnavailable, UnknownId
 from calsvc.feedback.facts import Claim, Prediction
 from calsvc.feedback.link import REPLICAS, Link
 from calsvc.feedback.store import LateJoin

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from calsvc.errors import StoreUnavailable, TruthConflict, UnknownId
+from calsvc.http.errors import StoreUnavailable, TruthConflict, UnknownId
 from calsvc.feedback.records import Remembered, StoreStatistics
 from calsvc.feedback.store import JoinStore, LateJoin
 from tests.feedback.stores import CHALLENGER, CHAMPION, RETENTION, SHADOW, SPAN, Shadow, opened, prediction

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from calsvc.errors import HandoutError
+from calsvc.http.errors import HandoutError
 from calsvc.handout.form import check_handout, fingerprint
 from calsvc.handout.running import TrainedArtefact, run_training
 from tests.handouts import write_handout

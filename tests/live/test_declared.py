@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families as parse
 from starlette.types import ASGIApp
 
-from calsvc.errors import RegistryError
+from calsvc.http.errors import RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.registry.watch import ModelWatch, WatchSettings
 from calsvc.server import uvicorn_config

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from calsvc.errors import RegistryError
+from calsvc.http.errors import RegistryError
 from calsvc.model.bundle import Bundle
 from calsvc.registry.cache import BundleCache
 from calsvc.registry.client import Deadlines, Version

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient, MlflowException
 
 from calsvc.model.scorer import OnnxScorer
-from calsvc.schema import parse_workout
+from calsvc.http.schema import parse_workout
 from calsvc.training.publish import publish
 from tests.handouts import write_handout
 from tests.making import Trained, successor, trained_in

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from calsvc.errors import BundleError
+from calsvc.http.errors import BundleError
 from calsvc.model.bundle import MANIFEST, ONNX, PARITY, PROFILE, TREES, Bundle, load_bundle
 from calsvc.model.features import INPUTS
 from tests.making import Trained

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from calsvc.errors import ParityMissed
+from calsvc.http.errors import ParityMissed
 from calsvc.model.parity import FLOOR, TOLERANCE, ParitySample, compare, demand
-from calsvc.schema import Workout
+from calsvc.http.schema import Workout
 
 ROW = Workout(id=1, Sex="m", Age=41.0, Height=174.0, Weight=75.0, Duration=15.0, Heart_Rate=95.0, Body_Temp=40.0)
 

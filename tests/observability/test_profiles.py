@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from calsvc.errors import SettingsError
+from calsvc.http.errors import SettingsError
 from calsvc.settings import Settings
 from observability import profiles
 from observability.profiles import Profiles, start_profiles

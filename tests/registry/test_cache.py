@@ -14,7 +14,7 @@ import anyio
 import msgspec
 import pytest
 
-from calsvc.errors import BundleError, RegistryError
+from calsvc.http.errors import BundleError, RegistryError
 from calsvc.model.bundle import MANIFEST, ONNX, Bundle
 from calsvc.registry.cache import KEPT, BundleCache
 from calsvc.registry.client import Version
@@ -191,7 +191,7 @@ FETCH = """
 import json, os, resource, signal, sys
 from pathlib import Path
 import anyio, msgspec
-from calsvc.errors import CalsvcError
+from calsvc.http.errors import CalsvcError
 from calsvc.registry.cache import BundleCache
 from calsvc.registry.client import Version
 from tests.registry.test_cache import Shelf

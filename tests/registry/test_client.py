@@ -13,7 +13,7 @@ import anyio
 import pytest
 from anyio.abc import ByteStream, SocketAttribute
 
-from calsvc.errors import RegistryError
+from calsvc.http.errors import RegistryError
 from calsvc.registry.client import MAX_BYTES, MAX_FILES, Credentials, Deadlines, Version
 from calsvc.registry.local import LocalStore
 from calsvc.registry.mlflow_rest import MlflowRest

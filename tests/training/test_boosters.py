@@ -9,7 +9,7 @@ import xgboost as xgb
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
-from calsvc.errors import ExportError, UnknownFeatures
+from calsvc.http.errors import ExportError, UnknownFeatures
 from calsvc.training.boosters import find_booster
 
 NAMES = ["num__Age", "num__Weight"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calsvc.errors import ExportError, ParityMissed, UnknownFeatures
+from calsvc.http.errors import ExportError, ParityMissed, UnknownFeatures
 from calsvc.handout.artefact import opened_artefact, predicted
 from calsvc.model.parity import TOLERANCE, compare
 from calsvc.model.target import Target

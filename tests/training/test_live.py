@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from calsvc.errors import PromotionRefused, RegistryError
+from calsvc.http.errors import PromotionRefused, RegistryError
 from calsvc.training.live import Sample, paired_sums, read_metrics
 from tests.service_process import free_port
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from calsvc.errors import BundleError, HandoutError, PromotionRefused, RegistryError
+from calsvc.http.errors import BundleError, HandoutError, PromotionRefused, RegistryError
 from calsvc.model.bundle import ONNX, PARITY, PROFILE, TREES
 from calsvc.settings import Settings
 from calsvc.training.export import Source

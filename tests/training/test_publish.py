@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from calsvc.errors import BundleError, ParityMissed
+from calsvc.http.errors import BundleError, ParityMissed
 from calsvc.model.bundle import PARITY, PROFILE, TREES, Bundle, load_bundle
 from calsvc.training.publish import publish
 from tests.making import Trained, successor

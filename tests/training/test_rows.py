@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calsvc.errors import HandoutError
-from calsvc.schema import Feedback
+from calsvc.http.errors import HandoutError
+from calsvc.http.schema import Feedback
 from calsvc.training.rows import NUMBERS, bounds, read_rows
 
 HEADER = "id,Sex,Age,Height,Weight,Duration,Heart_Rate,Body_Temp,Calories"

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from calsvc.errors import HandoutError
+from calsvc.http.errors import HandoutError
 from calsvc.training.rows import read_rows
 from calsvc.training.split import Split, existing_split, make_split, streamed_rows
 from tests.handouts import write_handout

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calsvc.errors import BundleError, HandoutError, RegistryError
+from calsvc.http.errors import BundleError, HandoutError, RegistryError
 from calsvc.model.bundle import load_bundle, sha256
 from calsvc.settings import Settings
 from calsvc.training.pipeline import Order, Summary, train_bundle

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from calsvc.errors import CalsvcError
+from calsvc.http.errors import CalsvcError
 from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.settings import Settings
 from tests.bench import part

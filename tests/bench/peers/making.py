@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from calsvc.errors import CalsvcError
+from calsvc.http.errors import CalsvcError
 from calsvc.model.bundle import TREES, Bundle
 from calsvc.settings import Settings
 from calsvc.training.holdout import FOLDER as HOLDOUT

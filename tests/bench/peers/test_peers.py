@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from calsvc.model.features import row_function
-from calsvc.schema import parse_workout
+from calsvc.http.schema import parse_workout
 from tests.bench.figures import Spread
 from tests.bench.load import Plan, Window, requests
 from tests.bench.machine import Machine

@@ -74,25 +74,6 @@ class ScoringError(CalsvcError):
     """The model gave no usable number for a valid record."""
 
 
-# --- one request, on the wire ---------------------------------------------------------------------------------------
-
-
-class NotHttp(CalsvcError):
-    """The bytes are not a request of HTTP/1.1 or 1.0 that could be meant for this service."""
-
-
-class TargetTooLong(CalsvcError):
-    """Path and query are longer than the service reads."""
-
-
-class HeadTooLarge(CalsvcError):
-    """The head of the request is longer, or has more fields, than the service reads."""
-
-
-class TooSlow(CalsvcError):
-    """A part of the request is here, and the rest does not come."""
-
-
 # --- one request ------------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +91,10 @@ class Unauthorized(CalsvcError):
 
 class WrongMediaType(CalsvcError):
     """The body does not claim to be JSON."""
+
+
+class UpgradeIgnored(CalsvcError):
+    """The request asks for another protocol, and the HTTP server gives no body of such a request."""
 
 
 class InvalidInput(CalsvcError):

@@ -6,18 +6,14 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
-from opentelemetry.trace import format_trace_id
+from opentelemetry import trace
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Scope
 
-from calsvc import errors
-from calsvc.hardening import HEADERS
-from calsvc.schema import Problem
-from observability.callers import caller_of
+from calsvc.http import errors
+from calsvc.http.schema import Problem
 from observability.logs import clipped
-from observability.tracing import current_ids
 
 SHOWN: Final = 256
 """Characters of what a client has sent that its problem repeats."""
@@ -37,10 +33,7 @@ SOON: Final = MappingProxyType({"Retry-After": "1"})
 
 
 PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
-    errors.NotHttp: ProblemKind(400, "not-http", "The request is not HTTP/1.1"),
-    errors.TooSlow: ProblemKind(408, "too-slow", "The request took too long to arrive"),
-    errors.TargetTooLong: ProblemKind(414, "target-too-long", "The target is too long"),
-    errors.HeadTooLarge: ProblemKind(431, "head-too-large", "The head of the request is too large"),
+    errors.UpgradeIgnored: ProblemKind(400, "upgrade-ignored", "The request asks for another protocol"),
     errors.NotJson: ProblemKind(400, "not-json", "The body is not JSON"),
     errors.Unauthorized: ProblemKind(401, "unauthorized", "A token is needed", {"WWW-Authenticate": "Bearer"}),
     errors.UnknownId: ProblemKind(404, "unknown-id", "No such prediction waits for its truth"),
@@ -56,18 +49,18 @@ PROBLEMS: Final[dict[type[Exception], ProblemKind]] = {
 }
 
 
-def problem_of(error: Exception, scope: Scope) -> Response:
+def problem_of(error: Exception) -> Response:
     """Return the answer to a request that failed: what the table says, and nothing of what is inside the service."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)  # the client has gone; this reaches the metrics and nobody else
     kind = next(PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS)
     detail = str(error) if isinstance(error, errors.CalsvcError) else "the cause is in the service's log"
-    return problem(kind, detail, getattr(error, "field", None), _trace_id(scope))
+    return problem(kind, detail, getattr(error, "field", None), _trace_id())
 
 
-async def starlette_problem(request: Request, error: Exception) -> Response:
+async def starlette_problem(_: Request, error: Exception) -> Response:
     """Answer what the application raises."""
-    return problem_of(error, request.scope)
+    return problem_of(error)
 
 
 async def http_problem(request: Request, error: Exception) -> Response:
@@ -80,7 +73,7 @@ async def http_problem(request: Request, error: Exception) -> Response:
         404: f"there is nothing at {path}; see /openapi.json",
         405: f"{path} does not take {request.method}",
     }.get(error.status_code, error.detail)
-    response = problem(ProblemKind(error.status_code, slug, title), detail, trace_id=_trace_id(request.scope))
+    response = problem(ProblemKind(error.status_code, slug, title), detail, trace_id=_trace_id())
     response.headers.update(error.headers or {})
     return response
 
@@ -95,26 +88,12 @@ def problem(kind: ProblemKind, detail: str, field: str | None = None, trace_id: 
         field=field if field is not None else msgspec.UNSET,
         trace_id=trace_id or msgspec.UNSET,
     )
-    headers = {"Content-Type": "application/problem+json", **HEADERS, **kind.headers}
+    headers = {"Content-Type": "application/problem+json", **kind.headers}
     return Response(msgspec.json.encode(content), kind.status, headers)
 
 
-def final_answer(error: errors.CalsvcError) -> bytes:
-    """Return the last answer on a connection, to what was no whole request."""
-    response = problem_of(error, {"headers": ()})
-    response.headers["Connection"] = "close"
-    return as_bytes(response)
-
-
-def as_bytes(response: Response) -> bytes:
-    """Return a response as HTTP/1.1 writes it."""
-    status = f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}\r\n".encode()
-    return status + b"".join(b"%b: %b\r\n" % header for header in response.raw_headers) + b"\r\n" + bytes(response.body)
-
-
-def _trace_id(scope: Scope) -> str | None:
-    """Return the trace that a request belongs to: that of its own span, or of the caller's where it has none."""
-    if own := current_ids():
-        return own["trace_id"]
-    caller = caller_of(scope["headers"])
-    return format_trace_id(caller.trace_id) if caller else None
+def _trace_id() -> str | None:
+    """Return the trace of this request: that of its own span where it is recorded, or else the caller's."""
+    span = trace.get_current_span()
+    context = span.get_span_context()
+    return trace.format_trace_id(context.trace_id) if span.is_recording() or context.is_remote else None

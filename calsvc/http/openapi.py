@@ -6,20 +6,13 @@ from typing import Any, Final
 import msgspec
 
 from calsvc import __version__
-from calsvc.schema import Feedback, FeedbackStatus, Prediction, Problem, Workout
+from calsvc.http.schema import Feedback, FeedbackStatus, Prediction, Problem, Workout
 
 _TYPES: Final = (Workout, Feedback, Prediction, FeedbackStatus, Problem)
-_ON_THE_WIRE: Final = {
-    "400": "the bytes are no request of HTTP/1.1",
-    "408": "the request was not whole within 10 s",
-    "413": "the request is larger than is read",
-    "414": "path and query are longer than 8 KiB",
-    "431": "the head is larger than 16 KiB, or has more than 100 fields",
-    "503": "not ready, overloaded, or no room for another connection: see Retry-After",
-}
+_BUSY: Final = {"503": "not ready, or overloaded: see Retry-After"}
 """What any operation may answer."""
 _BAD_BODY: Final = {
-    "400": "not JSON, or no request of HTTP/1.1",
+    "400": "not JSON, or behind an Upgrade header",
     "413": "larger than 64 KiB",
     "415": "not declared as application/json, or compressed",
     "422": "a field is missing, wrong or implausible",
@@ -96,7 +89,7 @@ class _Operations:
     ) -> dict[str, Any]:
         """Describe an operation that takes and gives one JSON object."""
         takes, gives = takes_gives
-        errors = _ON_THE_WIRE | _BAD_BODY | errors | (_UNAUTHORIZED if self._guarded else {})
+        errors = _BUSY | _BAD_BODY | errors | (_UNAUTHORIZED if self._guarded else {})
         return {
             "operationId": name,
             "summary": summary,
@@ -110,8 +103,7 @@ class _Operations:
         return {
             "operationId": name,
             "summary": summary,
-            "responses": {"200": _content("OK", gives, *(media_types or ("application/json",)))}
-            | self._errors(_ON_THE_WIRE),
+            "responses": {"200": _content("OK", gives, *(media_types or ("application/json",)))} | self._errors(_BUSY),
         }
 
     def _errors(self, meanings: dict[str, str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from calsvc.errors import InvalidInput, NotJson
+from calsvc.http.errors import InvalidInput, NotJson
 
 RecordId = (
     Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, description="64-bit integer, chosen by the client")]

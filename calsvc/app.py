@@ -21,7 +21,6 @@ from calsvc.loading import ModelSource
 from calsvc.service import Service
 from calsvc.web.routes import Page
 from observability.events import tell
-from observability.logs import flush_logs
 from observability.requests import RequestTelemetry
 from observability.signals import REQUESTS_REFUSED
 
@@ -125,4 +124,3 @@ async def _keep_house(service: Service) -> None:
         service.count()
         if refused := service.in_flight.refused - refused:
             tell(REQUESTS_REFUSED, {"refused": refused, "seconds": HOUSEKEEPING_INTERVAL})
-        flush_logs()

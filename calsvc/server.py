@@ -30,7 +30,6 @@ from observability.profiles import start_profiles
 from observability.provenance import resource_of
 from observability.signals import SERVICE_DRAINING, SERVICE_READY, SERVICE_STOPPED, SETTING_WARNING
 from observability.telemetry import Telemetry, processors_from
-from observability.tracing import current_ids
 
 CLOSE_TIMEOUT: Final = 10
 """Seconds that requests in flight get to finish once the port is closed."""
@@ -55,7 +54,7 @@ def serve(settings: Settings, listeners: Sequence[socket.socket], warnings: Sequ
 async def _serve(settings: Settings, listeners: Sequence[socket.socket], warnings: Sequence[str]) -> None:
     listener, admin = listeners[0], listeners[1] if len(listeners) > 1 else None
     resource = resource_of("calsvc")
-    configure_logs(sys.stdout, resource, current_ids)
+    configure_logs(sys.stdout, resource)
     for each in warnings:
         tell(SETTING_WARNING, {"warning": each})
     telemetry = Telemetry(resource, processors_from(os.environ))

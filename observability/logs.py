@@ -1,59 +1,63 @@
-"""How log lines are written: one JSON object a line for machines, plain and coloured text on a terminal.
+"""Log lines on stdout: JSON for machines, plain and coloured text on a terminal.
 
-Every line names an event of `signals`. None has a payload: stacks of failed requests come without the error's own text,
-which may quote a record.
+A line is formatted where it is logged, and written by a thread of its own, so that a reader that is slow or gone blocks
+nothing. Every line names an event of `signals`. Stacks of failed requests come without the error's own text, which may
+quote a record.
 """
 
 import logging
-import sys
+import os
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
 from typing import IO, Any, Final
 
 import msgspec
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-from observability.events import NOTHING, in_message, tell, told_by
-from observability.outlet import Outlet, outlet_of
+from observability.events import NOTHING, Told, in_message, record_of, told_by
 from observability.signals import LINES_LOST, REQUEST_FAILED, SERVER_LINE, Event
 
-_COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31;1"}
-HELD_LINES: Final = 500
-"""Lines that are written at once at most."""
+QUEUED_LINES: Final = 2000
+"""Lines that wait to be written at most. Further ones are dropped, and counted."""
+BATCH: Final = 100
+"""Queued lines that are written at once at most, with the one before them."""
+FLUSH_TIMEOUT: Final = 2.0
+"""Seconds that the queued lines have to be written at the end of the process."""
 MAX_LINE: Final = 8192
 """Bytes of a JSON line, characters of one on a terminal, at most."""
 IN_LINES: Final = ("service.name", "service.version", "service.instance.id")
-"""What of the resource stands in each JSON line."""
-_CLIPPED: Final = (4096, 1024, 256, 64)
-"""Characters that a text keeps in a line that would be too long: the first of these with which it is not."""
+"""Resource attributes that stand in each JSON line."""
 OF_REQUESTS: Final = (REQUEST_FAILED, SERVER_LINE)
-"""Events whose errors may say what a record held."""
+"""Events whose errors may quote a record."""
+_CLIPPED: Final = (MAX_LINE, 4096, 1024, 256, 64)
+"""Characters that a text keeps: the first of these with which its line is short enough."""
 _CAUSES: Final = 5
-"""Errors behind errors whose stacks are told."""
+"""Errors behind errors of which the stack is logged."""
+_COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31;1"}
 
 
 def configure_logs(
-    stream: IO[str] = sys.stdout,
-    resource: Mapping[str, str] = NOTHING,
-    ids: Callable[[], Mapping[str, str]] = dict,
-    *,
-    readable: bool | None = None,
+    stream: IO[str] | None, resource: Mapping[str, str] = NOTHING, *, readable: bool | None = None
 ) -> None:
-    """Send every log line of this process, and Python's warnings, to `stream`.
+    """Send every log line of this process, and Python's warnings, to the file below `stream`.
 
     Args:
-        stream: usually stdout.
-        resource: what this process is.
-        ids: trace_id and span_id of the span that is current where it is called, where there is one.
-        readable: for a person instead of a machine; if not said, where `stream` is a terminal.
+        stream: usually stdout; None, as Python has it where stdout is closed: nowhere.
+        resource: OpenTelemetry's resource attributes of this process.
+        readable: text for a person instead of JSON; if not said, where `stream` is a terminal.
     """
-    for_a_person = stream.isatty() if readable is None else readable
-    handler = HeldLines(outlet_of(stream), 1 if for_a_person else HELD_LINES)
-    handler.setFormatter(Readable() if for_a_person else JsonLines(resource, ids))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    handler: logging.Handler = logging.NullHandler()
+    if stream is not None:
+        handler = LineHandler(stream.fileno())
+        for_a_person = stream.isatty() if readable is None else readable
+        handler.setFormatter(Readable() if for_a_person else JsonLines(resource))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     # Facts that no line shows, and that logging would gather for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -61,60 +65,89 @@ def configure_logs(
         logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
-def flush_logs() -> None:
-    """Write what is held, and say what was lost. Somebody has to do it now and then."""
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-        if isinstance(handler, HeldLines) and (lost := handler.take_lost()):
-            tell(LINES_LOST, {"lost": lost})
+class LineHandler(QueueHandler):
+    """Formats log lines and queues them for its thread, which writes them to a file; see `configure_logs`."""
 
+    queue: SimpleQueue[Any]
 
-class HeldLines(logging.Handler):
-    """Writes lines in bundles: at once what is a warning or worse, and all that came before it."""
+    def __init__(self, file: int, most: int = QUEUED_LINES) -> None:
+        super().__init__(SimpleQueue())
+        self.most = most
+        self.dropped = 0
+        """Lines for which the queue had no room, since the start."""
+        self._writer = LineWriter(self, file)
+        self._writer.start()
 
-    def __init__(self, stream: Outlet | IO[str], most: int = HELD_LINES) -> None:
-        super().__init__()
-        self._stream = stream
-        self._most = most
-        self._lines: list[str] = []
+    def prepare(self, record: logging.LogRecord) -> bytes:
+        """Return the line."""
+        return f"{self.format(record)}\n".encode(errors="backslashreplace")
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hold or write one line."""
-        try:
-            self._lines.append(self.format(record) + "\n")
-        except Exception:  # noqa: BLE001 - logging's own rule: a line that cannot be written stops nobody
-            self.handleError(record)
-        if record.levelno >= logging.WARNING or len(self._lines) >= self._most:
-            self.flush()
+    def enqueue(self, record: Any) -> None:
+        """Queue a line, or drop it where the queue is full."""
+        if self.queue.qsize() < self.most:
+            self.queue.put(record)
+        else:
+            self.dropped += 1
 
     def flush(self) -> None:
-        """Write what is held."""
-        with self.lock or nullcontext():
-            lines, self._lines = self._lines, []
-            if lines:
-                with suppress(OSError, ValueError):  # the reader has gone, the disk is full: no reason to stop serving
-                    self._stream.write("".join(lines))
-                    self._stream.flush()
-
-    def take_lost(self) -> int:
-        """Return how many lines were lost since this was asked last."""
-        return self._stream.take_lost() if isinstance(self._stream, Outlet) else 0
+        """Wait until what was logged so far is written, `FLUSH_TIMEOUT` at most."""
+        written = threading.Event()
+        self.queue.put(written)
+        written.wait(FLUSH_TIMEOUT)
 
     def close(self) -> None:
-        """Write what is held, and wait a little until it has got out."""
-        self.flush()
-        if isinstance(self._stream, Outlet):
-            self._stream.close()
+        """End the thread once it has written what is queued."""
+        self._writer.enqueue_sentinel()
         super().close()
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a record, with the ids of the current span where there is one; see `configure_logs`."""
+class LineWriter(QueueListener):
+    """Writes the lines of a `LineHandler` to a file, and how many were lost."""
 
-    def __init__(self, resource: Mapping[str, str] = NOTHING, ids: Callable[[], Mapping[str, str]] = dict) -> None:
+    def __init__(self, handler: LineHandler, file: int) -> None:
+        super().__init__(handler.queue)
+        self._handler = handler
+        self._file = file
+        self._failed = 0
+        """Lines that could not be written, since the start."""
+        self._reported = 0
+        """Lost lines that a line has told of."""
+
+    def handle(self, record: Any) -> None:
+        """Write what is queued; where lines were lost, and there is room again, a line that says how many."""
+        queue = self._handler.queue
+        # Many lines in one write: after each, the thread may wait 5 ms for the interpreter's lock.
+        batch = [record, *(queue.get() for _ in range(min(queue.qsize(), BATCH)))]
+        lines = [each for each in batch if isinstance(each, bytes)]
+        if unwritten := self._write(b"".join(lines)):
+            self._failed += unwritten.count(b"\n")
+        elif lines and queue.qsize() <= self._handler.most // 2:
+            self._report()
+        for each in batch:
+            if isinstance(each, threading.Event):  # see LineHandler.flush
+                each.set()
+        if None in batch:
+            self.enqueue_sentinel()
+
+    def _report(self) -> None:
+        lost = self._handler.dropped + self._failed - self._reported
+        if lost and not self._write(self._handler.prepare(record_of(Told(LINES_LOST, {"lost": lost}), time.time()))):
+            self._reported += lost
+
+    def _write(self, lines: bytes) -> bytes:
+        """Write, for as long as it takes; return what cannot be written: the reader has gone, or the disk is full."""
+        with suppress(OSError):
+            while lines:
+                lines = lines[os.write(self._file, lines) :]
+        return lines
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a record, with the ids of the current span where there is one."""
+
+    def __init__(self, resource: Mapping[str, str] = NOTHING) -> None:
         super().__init__()
         self._process = {name: resource[name] for name in IN_LINES if name in resource}
-        self._ids = ids
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
@@ -125,31 +158,26 @@ class JsonLines(logging.Formatter):
             "event": event.name,
             "message": record.getMessage().strip(),
             **self._process,
-            **self._ids(),
+            **_ids_of_current_span(),
             **attributes,
         }
         if record.exc_info and record.exc_info[1]:
             line["exception.type"] = type(record.exc_info[1]).__qualname__
             line["exception.stacktrace"] = stack_of(record.exc_info[1], event)
-        encoded = _encoded(line)
-        for most in _CLIPPED:
-            if len(encoded) < MAX_LINE:
-                break
-            encoded = _encoded({name: _shortened(value, most) for name, value in line.items()})
-        return encoded.decode()
+        return _encoded(line).decode()
 
 
 class Readable(logging.Formatter):
-    """Time, message and what it does not say yet, warnings and errors in colour.
+    """Time, message and the attributes that it does not show, warnings and errors in colour.
 
-    What is not printable is escaped: nobody who sends a request can move the cursor, or make up a line.
+    What is not printable is escaped: a request can neither move the cursor nor make up a line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text; a stack follows on indented lines of its own."""
         event, attributes = told_by(record)
-        said = in_message(event)
-        fields = [f"{name}={value}" for name, value in attributes.items() if name not in said]
+        shown = in_message(event)
+        fields = [f"{name}={value}" for name, value in attributes.items() if name not in shown]
         lines = [" ".join([self.formatTime(record, "%H:%M:%S"), record.getMessage().strip(), *fields])]
         if record.exc_info and record.exc_info[1]:
             lines += [f"  {line}" for line in stack_of(record.exc_info[1], event).split("\n")]
@@ -192,25 +220,29 @@ def clipped(text: str, most: int) -> str:
     return f"{text[:head]} ... {len(text) - most} characters left out ... {text[head - most :]}"
 
 
-def _shortened(value: Any, most: int) -> Any:
-    if value is None or isinstance(value, int | float | datetime):
-        return value
-    return clipped(_text(value), most)
+def _ids_of_current_span() -> dict[str, str]:
+    span = get_current_span().get_span_context()
+    if not span.is_valid:
+        return {}
+    return {"trace_id": format_trace_id(span.trace_id), "span_id": format_span_id(span.span_id)}
 
 
 def _encoded(line: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(line)
-    except (TypeError, ValueError, RecursionError):
-        return msgspec.json.encode({_text(name): _encodable(value) for name, value in line.items()})
+    """Return a line as JSON; what JSON does not know, and what would be too long, as text and clipped."""
+    encoded = b""
+    with suppress(TypeError, ValueError, RecursionError):
+        encoded = msgspec.json.encode(line)
+    for most in _CLIPPED:
+        if 0 < len(encoded) < MAX_LINE:
+            break
+        encoded = msgspec.json.encode({_text(name): _value(value, most) for name, value in line.items()})
+    return encoded
 
 
-def _encodable(value: Any) -> Any:
-    try:
-        msgspec.json.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return _text(value)
-    return value
+def _value(value: Any, most: int) -> Any:
+    if value is None or isinstance(value, int | float | datetime):
+        return value
+    return clipped(_text(value), most)
 
 
 def _text(value: Any) -> str:

@@ -656,8 +656,8 @@ LINES_LOST: Final = Event(
     "telemetry.lines.lost",
     "warning",
     "observability",
-    "{lost} log lines were lost: nobody read them, or they could not be written",
-    "Told when lines get out again: nobody waits for who reads them.",
+    "{lost} log lines were lost: too many waited for their reader, or they could not be written",
+    "Logged when lines can be written again: the service does not wait for a reader.",
     ("lost",),
 )
 PROFILES_MISSING: Final = Event(

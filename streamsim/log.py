@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from observability.events import tell
-from observability.logs import configure_logs, flush_logs
+from observability.logs import configure_logs
 from observability.provenance import resource_of
 from observability.addresses import server_of
 from observability.signals import RUN_ENDED, RUN_FAILED, RUN_STARTED, SERVICE_REACHABLE, SERVICE_UNREACHABLE
@@ -33,8 +33,6 @@ def run_log(url: str) -> Iterator[None]:
     except SimulatorError as error:
         tell(RUN_FAILED, {"reason": str(error)})
         raise
-    finally:
-        flush_logs()
 
 
 class LogScreen:
@@ -52,7 +50,6 @@ class LogScreen:
                 now = progress().totals
                 self.look(before, now)
                 before = now
-                flush_logs()
         finally:
             self.look(before, progress().totals)
 

@@ -34,8 +34,8 @@ from calsvc.serving import ServingModel
 from calsvc.training.publish import publish
 from calsvc.values import RegisteredModel
 from observability import profiles, signals
-from observability.logs import IN_LINES, HeldLines, flush_logs
-from observability.outlet import Outlet
+from observability.logs import IN_LINES, JsonLines, LineHandler
+from observability.provenance import resource_of
 from observability.testing import OF_ANY_LINE, Listener, complaints, listening
 from tests.conftest import Workshop, run_module
 from tests.live.burst import send_burst
@@ -113,7 +113,7 @@ def seen(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Seen:
         anyio.run(check_in_vain, folder)
         lose_profiles(listener)
         anyio.run(die_at_the_start, listener)
-        lose_lines()
+        everything.lines += lose_lines()
     everything.told += [(each.event.name, set(each.attributes)) for each in listener.told]
     assert listener.complaints() == []
     return everything
@@ -318,19 +318,19 @@ async def die_at_the_start(listener: Listener) -> None:
         server.removeHandler(listener)
 
 
-def lose_lines() -> None:
-    """A log whose reader has gone."""
-    root, (read, write) = logging.getLogger(), os.pipe()
-    with os.fdopen(write, "w") as stream:
-        handler = HeldLines(Outlet(stream))
-    os.close(read)
-    root.addHandler(handler)
-    try:
-        handler.handle(logging.makeLogRecord({"msg": "nobody reads this", "levelno": logging.INFO}))
-        handler.close()
-        flush_logs()
-    finally:
-        root.removeHandler(handler)
+def lose_lines() -> list[dict[str, Any]]:
+    """A log that lost its first line, as it says after its second."""
+    read, write = os.pipe()
+    handler = LineHandler(write, most=0)
+    handler.setFormatter(JsonLines(resource_of("calsvc")))
+    handler.handle(logging.makeLogRecord({"name": "tests", "msg": "there is no room", "levelname": "INFO"}))
+    handler.most = 1
+    handler.handle(logging.makeLogRecord({"name": "tests", "msg": "there is", "levelname": "INFO"}))
+    handler.flush()
+    handler.close()
+    os.close(write)
+    with os.fdopen(read) as reader:
+        return [json.loads(line) for line in reader]
 
 
 async def check_in_vain(folder: Path) -> None:

@@ -1,22 +1,29 @@
 """Log lines: one JSON object each, none lost, none in the way of what the service is there for."""
 
-import io
 import json
 import logging
 import os
+import pty
+import subprocess
+import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import format_span_id, format_trace_id
 
-from observability.events import Told, record_of, tell
-from observability.logs import HELD_LINES, MAX_LINE, HeldLines, JsonLines, configure_logs, flush_logs
+from observability.events import NOTHING, Told, record_of, tell
+from observability.logs import MAX_LINE, QUEUED_LINES, JsonLines, LineHandler, configure_logs
 from observability.signals import MODEL_CHECK_FAILED, MODEL_KEPT, Event
-from observability.tracing import RequestSpan, current_ids
+from tests.service_process import PATIENCE, ROOT
 
 log = logging.getLogger("tests.logs")
 EVENT = Event("calsvc.test", "info", "calsvc", "message", "Something of which a test tells.", ("anything",))
@@ -25,12 +32,8 @@ EVENT = Event("calsvc.test", "info", "calsvc", "message", "Something of which a 
 RESOURCE = {"service.name": "tests", "service.version": "1.2.3", "service.instance.id": "here-1", "other": "not shown"}
 
 
-class Terminal(io.StringIO):
-    """A stream at which a person looks."""
-
-    def isatty(self) -> bool:
-        """It is one."""
-        return True
+Shown = Callable[[], str]
+"""Returns what was written so far."""
 
 
 @pytest.fixture(autouse=True)
@@ -55,18 +58,39 @@ def logging_as_before() -> Iterator[None]:
         logging.getLogger(name).setLevel(level_before)
 
 
+@contextmanager
+def logging_to(path: Path, resource: Any = NOTHING, *, readable: bool = False) -> Iterator[Shown]:
+    """All logs go to a file."""
+
+    def shown() -> str:
+        logging.getLogger().handlers[0].flush()
+        return path.read_text()
+
+    with path.open("w") as stream:
+        configure_logs(stream, resource, readable=readable)
+        yield shown
+        handler = logging.getLogger().handlers[0]
+        handler.flush()
+        handler.close()
+
+
 @pytest.fixture
-def stream() -> io.StringIO:
-    """A stream that a machine reads, to which all logs go."""
-    stream = io.StringIO()
-    configure_logs(stream, RESOURCE, current_ids)
-    return stream
+def shown(tmp_path: Path) -> Iterator[Shown]:
+    """All logs go to a file, for machines."""
+    with logging_to(tmp_path / "log", RESOURCE) as shown:
+        yield shown
 
 
-def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Shown]:
+    """All logs go to a file, for a person."""
+    with logging_to(tmp_path / "log", readable=True) as shown:
+        yield shown
+
+
+def lines(shown: Shown) -> list[dict[str, Any]]:
     """Everything that was logged, one object a line."""
-    flush_logs()
-    text = stream.getvalue()
+    text = shown()
     assert text == "" or text.endswith("\n")
     return [json.loads(line, parse_constant=pytest.fail) for line in text.split("\n")[:-1]]
 
@@ -84,12 +108,12 @@ def line_of(message: str = "message", **fields: Any) -> Any:
 # --- JSON lines -------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_says_when_how_bad_where_and_what(stream: io.StringIO):
+def test_a_line_says_when_how_bad_where_and_what(shown: Shown):
     """Timestamp in UTC, level, event, message with its arguments, whose it is, and nothing else."""
     before = datetime.now(UTC)
     log.info("%d rows from %s", 3, "train.csv")
     after = datetime.now(UTC)
-    (line,) = lines(stream)
+    (line,) = lines(shown)
     assert before <= datetime.fromisoformat(line.pop("timestamp")) <= after
     assert line == {
         "level": "info",
@@ -106,62 +130,62 @@ def test_a_line_says_when_how_bad_where_and_what(stream: io.StringIO):
     ("logger", "event"),
     [("uvicorn.error", "uvicorn.line"), ("asyncio", "library.line"), ("uvicornish", "library.line")],
 )
-def test_no_line_is_without_an_event(stream: io.StringIO, logger: str, event: str):
+def test_no_line_is_without_an_event(shown: Shown, logger: str, event: str):
     """The HTTP server's lines have one, and all other libraries' together one, each with its logger's name."""
     logging.getLogger(logger).warning("%s happened", "it")
-    (line,) = lines(stream)
+    (line,) = lines(shown)
     assert (line["event"], line["logger"], line["message"]) == (event, logger, "it happened")
 
 
-def test_a_warning_of_python_is_a_line(stream: io.StringIO):
+def test_a_warning_of_python_is_a_line(shown: Shown):
     """And not text on stderr that no machine reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(True)  # once more: catching has put the display back
         warnings.warn("old habits", FutureWarning, stacklevel=1)
-    (line,) = lines(stream)
+    (line,) = lines(shown)
     assert (line["event"], line["level"], line["logger"]) == ("library.line", "warning", "py.warnings")
     assert "FutureWarning: old habits" in line["message"]
 
 
-def test_an_event_fills_in_its_message(stream: io.StringIO):
+def test_an_event_fills_in_its_message(shown: Shown):
     """What stands in braces is taken from the attributes, which are keys as well; a per cent sign is one."""
     tell(MODEL_KEPT, {"role": "champion", "outcome": "rejected", "error.message": "100 % {wrong}"})
-    (line,) = lines(stream)
+    (line,) = lines(shown)
     assert (line["event"], line["level"]) == ("calsvc.model.kept", "warning")
     assert line["message"] == "the champion stays as it is: 100 % {wrong}"
     assert (line["role"], line["outcome"], line["error.message"]) == ("champion", "rejected", "100 % {wrong}")
 
 
-def test_fields_become_keys(stream: io.StringIO):
+def test_fields_become_keys(shown: Shown):
     """Numbers stay numbers, structures stay structures."""
     tell(EVENT, {"http.route": "/predict", "status": 200, "ids": [1, "a"], "none": None})
-    (line,) = lines(stream)
+    (line,) = lines(shown)
     told = {name: line[name] for name in ("http.route", "status", "ids", "none")}
     assert told == {"http.route": "/predict", "status": 200, "ids": [1, "a"], "none": None}
 
 
-def test_a_line_within_a_span_has_its_ids(stream: io.StringIO):
+def test_a_line_within_a_span_has_its_ids(shown: Shown):
     """Before and after it, none."""
     log.info("before")
-    span = RequestSpan(None)
-    log.info("within")
-    span.end()
+    with TracerProvider().get_tracer("test").start_as_current_span("work") as span:
+        log.info("within")
+        own = span.get_span_context()
     log.info("after")
-    assert [(line["message"], line.get("trace_id"), line.get("span_id")) for line in lines(stream)] == [
+    assert [(line["message"], line.get("trace_id"), line.get("span_id")) for line in lines(shown)] == [
         ("before", None, None),
-        ("within", span.ids["trace_id"], span.ids["span_id"]),
+        ("within", format_trace_id(own.trace_id), format_span_id(own.span_id)),
         ("after", None, None),
     ]
 
 
-def test_an_exception_is_part_of_its_line(stream: io.StringIO):
+def test_an_exception_is_part_of_its_line(shown: Shown):
     """The whole traceback, its line ends escaped."""
     try:
         raise ZeroDivisionError("what\nnow")
     except ZeroDivisionError:
         log.exception("that went wrong")
-    (line,) = lines(stream)
+    (line,) = lines(shown)
     assert (line["level"], line["message"]) == ("error", "that went wrong")
     assert line["exception.type"] == "ZeroDivisionError"
     assert line["exception.stacktrace"].startswith("Traceback (most recent call last):\n")
@@ -179,11 +203,11 @@ def failed_on(value: str) -> Exception:
         return error
 
 
-def test_the_stack_of_a_failed_request_quotes_nothing(stream: io.StringIO):
+def test_the_stack_of_a_failed_request_quotes_nothing(shown: Shown):
     """The server's line about it has frames and types, of the cause as well, and not what the errors say."""
     logging.getLogger("uvicorn.error").error("Exception in ASGI application\n", exc_info=failed_on("weight seventy"))
     tell(MODEL_CHECK_FAILED, {"role": "champion"}, failed_on("model seventy"))
-    of_request, of_check = lines(stream)
+    of_request, of_check = lines(shown)
     assert (of_request["message"], of_request["exception.type"]) == ("Exception in ASGI application", "KeyError")
     assert "float(value)" in of_request["exception.stacktrace"]
     assert [line for line in of_request["exception.stacktrace"].splitlines() if not line.startswith(" ")] == [
@@ -199,15 +223,15 @@ def test_the_stack_of_a_failed_request_quotes_nothing(stream: io.StringIO):
 
 @pytest.mark.parametrize("unit", ["x", "\x00", "😀", '"', "\udcff"])
 @pytest.mark.parametrize("length", [MAX_LINE - 300, MAX_LINE, 1_000_000])
-def test_a_line_is_bounded(stream: io.StringIO, unit: str, length: int):
+def test_a_line_is_bounded(shown: Shown, unit: str, length: int):
     """Whatever the message, an attribute or an error brings; what was left out is said, the line's end is kept."""
     try:
         raise ZeroDivisionError(unit * length + "the end")
     except ZeroDivisionError as error:
         tell(EVENT, {"text": unit * length, "list": [unit * length], "number": 5}, error)
     log.info("%s the end", unit * length)
-    told, foreign = lines(stream)
-    assert max(len(line.encode()) for line in stream.getvalue().split("\n")) < MAX_LINE
+    told, foreign = lines(shown)
+    assert max(len(line.encode()) for line in shown().split("\n")) < MAX_LINE
     assert (told["number"], told["event"]) == (5, "calsvc.test")
     assert "characters left out" in told["text"]
     assert told["exception.stacktrace"].endswith("the end")
@@ -217,14 +241,14 @@ def test_a_line_is_bounded(stream: io.StringIO, unit: str, length: int):
 @pytest.mark.parametrize(
     "text", ["two\nlines", "\r\n", "\x00\x1b[31m", 'a "quote" and \\', "\u2028\u2029\x85", "ü😀", ""]
 )
-def test_a_message_stays_in_its_line(stream: io.StringIO, text: str):
+def test_a_message_stays_in_its_line(shown: Shown, text: str):
     """Whatever characters somebody smuggles in, it is one line of printable text and reads back as it was."""
     log.info("%s", text)
     tell(EVENT, {"text": text})
-    told = lines(stream)
+    told = lines(shown)
     assert [line["message"] for line in told] == [text.strip(), "message"]
     assert told[1]["text"] == text
-    assert "\x1b" not in stream.getvalue()
+    assert "\x1b" not in shown()
 
 
 class Unspeakable:
@@ -273,189 +297,217 @@ def test_every_record_is_one_object(message: str, fields: dict[str, Any]):
     assert {"timestamp", "level", "event", "message", *(f"_{name}" for name in fields)} == set(line)
 
 
-def test_a_line_that_cannot_be_made_stops_nobody(capsys: pytest.CaptureFixture[str]):
+def test_a_line_that_cannot_be_made_stops_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Arguments that do not fit: logging complains on stderr, the lines around it are written."""
-    stream = io.StringIO()
-    configure_logs(stream)  # here and not before: pytest's own handler raises
-    log.info("before")
-    log.info("%d", "no number")
-    log.info("after")
-    assert [line["message"] for line in lines(stream)] == ["before", "after"]
+    with logging_to(tmp_path / "log") as shown:  # here and not before: pytest's own handler raises
+        log.info("before")
+        log.info("%d", "no number")
+        log.info("after")
+        assert [line["message"] for line in lines(shown)] == ["before", "after"]
     assert "TypeError" in capsys.readouterr().err
 
 
-# --- held lines -------------------------------------------------------------------------------------------------------
+# --- the queue --------------------------------------------------------------------------------------------------------
 
 
-def test_lines_are_held_until_somebody_flushes(stream: io.StringIO):
-    """One write for many lines, in their order."""
-    for number in range(3):
-        log.info("%d", number)
-    assert stream.getvalue() == ""
-    assert [line["message"] for line in lines(stream)] == ["0", "1", "2"]
+def test_concurrent_writers_leave_whole_lines(shown: Shown):
+    """More of them than the queue holds: each line is whole and in its thread's order, or is counted as lost."""
+
+    def write(thread: int) -> None:
+        for number in range(QUEUED_LINES):
+            tell(EVENT, {"thread": thread, "number": number})
+
+    threads = [threading.Thread(target=write, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    shown()
+    tell(EVENT, {"thread": -1, "number": 0})
+    written = lines(shown)
+    lost = sum(line.get("lost", 0) for line in written)
+    assert lost + sum("number" in line for line in written) == 4 * QUEUED_LINES + 1
+    for thread in range(4):
+        numbers = [line["number"] for line in written if line.get("thread") == thread]
+        assert numbers == sorted(numbers)
 
 
-@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR, logging.CRITICAL])
-def test_a_warning_is_written_at_once(stream: io.StringIO, level: int):
-    """And with it all that came before, in order."""
-    log.info("first")
-    log.info("second")
-    log.log(level, "third")
-    written = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
-    assert written == ["first", "second", "third"]
+@contextmanager
+def queued_to(file: int, most: int = QUEUED_LINES) -> Iterator[LineHandler]:
+    """A handler of its own, to a file."""
+    handler = LineHandler(file, most)
+    handler.setFormatter(JsonLines())
+    yield handler
+    handler.close()
 
 
-def test_no_more_than_a_bound_is_held(stream: io.StringIO):
-    """One below the bound nothing is written, at the bound everything."""
-    for number in range(HELD_LINES - 1):
-        log.info("%d", number)
-    assert stream.getvalue() == ""
-    log.info("the last")
-    assert stream.getvalue().count("\n") == HELD_LINES
+def test_a_full_pipe_is_not_waited_for():
+    """What is too much is lost; what was queued comes in order, and every line is written or counted."""
+    read, write = os.pipe()
+    with os.fdopen(read) as reader, os.fdopen(write), queued_to(write, most=10) as handler:
+        for number in range(1000):
+            handler.handle(record_of(Told(EVENT, {"number": number, "text": "x" * 1000}), 0.0))
+        written: list[dict[str, Any]] = []
+        while sum(line.get("lost", 1) for line in written) < 1000:
+            written.append(json.loads(reader.readline()))
+        handler.handle(record_of(Told(EVENT, {"number": 1000}), 0.0))
+        assert json.loads(reader.readline())["number"] == 1000
+    numbers = [line["number"] for line in written if "number" in line]
+    assert numbers == sorted(numbers)
+    assert len(numbers) < 1000
 
 
-def test_nothing_is_written_twice(stream: io.StringIO):
-    """Flushing what was flushed writes nothing."""
-    log.warning("once")
-    flush_logs()
-    flush_logs()
-    assert len(lines(stream)) == 1
-
-
-def test_a_stream_that_was_closed_stops_nobody(stream: io.StringIO):
-    """Logging goes on, at every level, and so does whoever logs."""
-    log.info("held")
-    stream.close()
-    flush_logs()
-    log.warning("at once")
-    for _ in range(HELD_LINES):
-        log.info("many")
-    flush_logs()
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_was_full_gets_what_comes_later(tmp_path: Path):
+    """A failed write is not repeated, and not the end; it is counted, and the next line that can be written says so."""
+    with Path("/dev/full").open("w") as full, (tmp_path / "log").open("w") as disk, queued_to(full.fileno()) as handler:
+        for _ in range(3):
+            handler.handle(record_of(Told(EVENT, {}), 0.0))
+        handler.flush()
+        os.dup2(disk.fileno(), full.fileno())
+        for _ in range(2):
+            handler.handle(record_of(Told(EVENT, {}), 0.0))
+            handler.flush()
+    written = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(line["event"], line.get("lost")) for line in written] == [
+        ("calsvc.test", None),
+        ("telemetry.lines.lost", 3),
+        ("calsvc.test", None),
+    ]
 
 
 def test_a_reader_that_has_gone_stops_nobody():
-    """`just serve | head`: the pipe breaks and the service lives on."""
+    """`just serve | head`: the pipe breaks, and logging goes on."""
     read, write = os.pipe()
-    with os.fdopen(write, "w") as stream:
-        configure_logs(stream)
-        os.close(read)
-        log.warning("at once")
-        log.info("held")
-        flush_logs()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, write)  # what is left in the stream's buffer has to go somewhere
-        os.close(nowhere)
+    os.close(read)
+    with os.fdopen(write), queued_to(write) as handler:
+        for _ in range(3):
+            handler.handle(record_of(Told(EVENT, {}), 0.0))
+            handler.flush()
+        assert handler.dropped == 0
 
 
-def test_a_disk_that_was_full_gets_what_comes_later():
-    """A failed write is forgotten, not repeated for ever and not the end."""
+PROCESS = """
+import logging, sys
+from observability.logs import configure_logs
 
-    class Full(io.StringIO):
-        full = True
-
-        def write(self, text: str) -> int:
-            if self.full:
-                raise OSError(28, "No space left on device")
-            return super().write(text)
-
-    stream = Full()
-    configure_logs(stream)
-    log.warning("lost")
-    stream.full = False
-    log.warning("kept")
-    assert [line["message"] for line in lines(stream)] == ["kept"]
+configure_logs(sys.stdout, readable=False)
+for number in range(1000):
+    logging.getLogger("a").info("%d " + "x" * 1000, number)
+"""
 
 
-def test_a_handler_flushes_what_it_holds_when_logging_ends():
-    """Python's own end of logging, as at the end of the process."""
-    stream = io.StringIO()
-    handler = HeldLines(stream)
-    handler.setFormatter(JsonLines())
-    handler.handle(logging.makeLogRecord({"name": "a", "msg": "the last words", "levelno": logging.INFO}))
-    logging.shutdown([lambda: handler])  # type: ignore[list-item]
-    assert json.loads(stream.getvalue())["message"] == "the last words"
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("sys.exit(3)", 3), ("raise ZeroDivisionError", 1)])
+def test_the_last_lines_are_written_at_the_end(end: str, code: int):
+    """All of them, also of a process that crashes."""
+    ended = run("", PROCESS + end)
+    assert ended.returncode == code
+    assert [json.loads(line)["message"].split()[0] for line in ended.stdout.splitlines()] == [
+        str(number) for number in range(1000)
+    ]
+
+
+def test_a_process_whose_stdout_is_closed_goes_on():
+    """Its lines are lost, and it ends as always."""
+    ended = run(">&-", PROCESS + "print('done', file=sys.stderr)")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "done\n")
+
+
+def test_a_process_whose_log_is_not_read_ends():
+    """It does not wait for long; the lines that are in the pipe are whole but for the last."""
+    with subprocess.Popen([sys.executable, "-c", PROCESS], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.wait(PATIENCE) == 0
+        assert process.stdout is not None
+        first, *_ = process.stdout.read().splitlines()
+    assert json.loads(first)["message"].startswith("0 x")
+
+
+def run(redirection: str, code: str) -> subprocess.CompletedProcess[str]:
+    """Run a process to its end."""
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 # --- terminal, and the process ----------------------------------------------------------------------------------------
 
 
-def at_a_terminal(level: Any, **fields: Any) -> str:
-    """What a person sees of one line."""
-    stream = Terminal()
-    configure_logs(stream)
-    tell(EVENT._replace(level=level), fields)
-    return stream.getvalue()
-
-
-def test_a_person_sees_plain_lines_at_once():
+def test_a_person_sees_plain_lines(terminal: Shown):
     """Time, message and fields; no JSON and no colour."""
-    time_of_day, _, rest = at_a_terminal("info", status=200, route="/predict").partition(" ")
+    tell(EVENT, {"status": 200, "route": "/predict"})
+    time_of_day, _, rest = terminal().partition(" ")
     assert len(time_of_day.split(":")) == 3
     assert rest == "message status=200 route=/predict\n"
 
 
+def test_a_terminal_is_recognised():
+    """Without being told what `stream` is."""
+    reading, writing = pty.openpty()
+    with os.fdopen(reading, "rb", buffering=0) as screen, os.fdopen(writing, "w") as stream:
+        configure_logs(stream)
+        tell(EVENT, {"status": 200})
+        assert screen.read(1000).endswith(b" message status=200\r\n")
+        logging.getLogger().handlers[0].close()
+
+
 @pytest.mark.parametrize(("level", "colour"), [("warning", "33"), ("error", "31")])
-def test_what_is_bad_has_a_colour(level: str, colour: str):
+def test_what_is_bad_has_a_colour(terminal: Shown, level: Any, colour: str):
     """From its first to its last character."""
-    text = at_a_terminal(level, status=500)
+    tell(EVENT._replace(level=level), {"status": 500})
+    text = terminal()
     assert text.startswith(f"\x1b[{colour}m")
     assert text.endswith("message status=500\x1b[0m\n")
 
 
-def test_a_terminal_shows_the_traceback():
+def test_a_terminal_shows_the_traceback(terminal: Shown):
     """On lines of its own, below the message and indented: none of them can pass for a line of the log."""
-    stream = Terminal()
-    configure_logs(stream)
     try:
         raise ZeroDivisionError("now\n12:00:00 all is well\x1b[2K")
     except ZeroDivisionError as error:
         tell(EVENT, {"status": 500}, error)
-    first, *rest = stream.getvalue().splitlines()
+    first, *rest = terminal().splitlines()
     assert first.endswith("message status=500")
     assert rest[0] == "  Traceback (most recent call last):"
     assert rest[-2:] == ["  ZeroDivisionError: now", "  12:00:00 all is well\\x1b[2K"]
     assert all(line.startswith("  ") for line in rest)
 
 
-def test_what_the_message_says_is_not_said_twice():
+def test_what_the_message_says_is_not_said_twice(terminal: Shown):
     """Attributes that stand in the message do not follow it."""
-    stream = Terminal()
-    configure_logs(stream)
     tell(MODEL_KEPT, {"role": "champion", "outcome": "rejected", "error.message": "no"})
-    assert stream.getvalue().endswith(" the champion stays as it is: no outcome=rejected\x1b[0m\n")
+    assert terminal().endswith(" the champion stays as it is: no outcome=rejected\x1b[0m\n")
 
 
-def test_a_line_on_a_terminal_is_bounded():
+def test_a_line_on_a_terminal_is_bounded(terminal: Shown):
     """As long as one in JSON, and a little for time and colour."""
-    assert len(at_a_terminal("error", text="x" * 1_000_000)) < MAX_LINE + 100
+    tell(EVENT._replace(level="error"), {"text": "x" * 1_000_000})
+    assert len(terminal()) < MAX_LINE + 100
 
 
 @pytest.mark.parametrize(
     "text", ["two\nlines", "\r\x1b[2K12:00:00 all is well", "\x00\x7f\x9b31m", "\u2028\u202e\u200b"]
 )
-def test_nobody_makes_up_a_line_or_moves_the_cursor(text: str):
+def test_nobody_makes_up_a_line_or_moves_the_cursor(terminal: Shown, text: str):
     """What is not printable is escaped on a terminal, in the message and beside it; the rest stays readable."""
-    stream = Terminal()
-    configure_logs(stream)
     log.info("ü %s", text)
-    shown = stream.getvalue()
+    shown = terminal()
     assert shown.endswith("\n")
     assert shown[:-1].isprintable()
     assert "ü " in shown
     assert ascii(text)[1:-1].replace("\\\\", "\\") in shown
 
 
-def test_configuring_replaces_what_was_there(stream: io.StringIO):
+@pytest.mark.usefixtures("shown")
+def test_configuring_replaces_what_was_there(tmp_path: Path):
     """Once more, to another stream: no line is written twice, and none to the first."""
-    other = io.StringIO()
-    configure_logs(other)
-    log.warning("message")
-    assert (lines(stream), len(lines(other))) == ([], 1)
+    with logging_to(tmp_path / "other") as other:
+        log.warning("message")
+        assert len(lines(other)) == 1
+    assert (tmp_path / "log").read_text() == ""
 
 
-def test_details_and_http_clients_are_not_logged(stream: io.StringIO):
+def test_details_and_http_clients_are_not_logged(shown: Shown):
     """The exporter's own requests, and what is below INFO."""
     log.debug("detail")
     logging.getLogger("httpx2").info("HTTP Request: POST ...")
     logging.getLogger("httpcore2.connection").info("connect")
-    assert lines(stream) == []
+    assert lines(shown) == []

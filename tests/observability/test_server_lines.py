@@ -28,7 +28,7 @@ from calsvc.outbox import Outbox
 from calsvc.server import uvicorn_config
 from observability.asgi import Observed, Recorder, Watched
 from observability.instruments import create_histogram
-from observability.logs import HeldLines, JsonLines
+from observability.logs import JsonLines
 from observability.sampling import Sampling
 from observability.signals import REQUEST_DURATION
 from observability.tracing import RequestSpans, current_ids
@@ -104,8 +104,8 @@ def request(path: str, flag: int, more: str = "") -> bytes:
 def test_the_line_about_a_request_that_died_names_its_span(drawn: int):
     """One line, drawn or not: a failure has a span in any case, and whoever finds the one finds the other."""
     stream = io.StringIO()
-    handler = HeldLines(stream)
-    handler.setFormatter(JsonLines(ids=current_ids))
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
     try:

@@ -188,7 +188,7 @@ class Service:
             self.meters.shadowed("shed")
             return
         try:
-            kcal = await self.profiles.shadowing(challenger.series.model_version, challenger.score(workout))
+            kcal = await challenger.score(workout)
         except ScoringError as error:
             self.meters.shadowed("failed")
             if self._silent is not challenger:  # not at every record; and not what the error says, it may quote one

@@ -4,7 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,23 +35,17 @@ class Pyroscope:
         names: list[str] = self._ask("querier.v1.QuerierService/LabelValues", asked).get("names", [])
         return names
 
-    def functions(self, selector: str, spans: Sequence[str] = (), since: float | None = None) -> dict[str, int]:
+    def functions(self, selector: str, since: float | None = None) -> dict[str, int]:
         """CPU nanoseconds of each function, with all that it called.
 
         Args:
             selector: of the labels.
-            spans: ids of the only spans that count; all the process's work without.
             since: seconds since the epoch; an hour ago without.
         """
         now = int(time.time() * 1000)
         asked: dict[str, Any] = {"profileTypeID": CPU, "labelSelector": selector, "maxNodes": 100_000}
         asked |= {"start": now - 3_600_000 if since is None else int(since * 1000), "end": now + 60_000}
-        if spans:
-            answer = self._ask(
-                "querier.v1.QuerierService/SelectMergeSpanProfile", asked | {"spanSelector": list(spans)}
-            )
-        else:
-            answer = self._ask("querier.v1.QuerierService/SelectMergeStacktraces", asked)
+        answer = self._ask("querier.v1.QuerierService/SelectMergeStacktraces", asked)
         return _totals(answer.get("flamegraph", {}))
 
     def _ask(self, method: str, message: Any) -> Any:

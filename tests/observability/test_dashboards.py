@@ -216,11 +216,11 @@ def test_every_datasource_that_a_dashboard_names_is_provisioned(board: Board):
 
 
 def test_signals_lead_to_each_other_by_datasources_that_are_provisioned():
-    """Metrics to traces, traces to logs, profiles and metrics, logs to traces."""
+    """Metrics to traces, traces to logs and metrics, logs to traces."""
     leads = {source["type"]: set(values_of(source["jsonData"], "datasourceUid")) for source in provisioned()}
     assert leads == {
         "prometheus": {"calsvc-jaeger"},
-        "jaeger": {"calsvc-loki", "calsvc-pyroscope", "calsvc-prometheus"},
+        "jaeger": {"calsvc-loki", "calsvc-prometheus"},
         "loki": {"calsvc-jaeger"},
         "grafana-pyroscope-datasource": set(),
     }

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +16,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from calsvc.http.errors import SettingsError
 from calsvc.settings import Settings
@@ -33,7 +31,6 @@ PATIENCE = 60.0
 CHILD = """
 import asyncio, logging, sys, time, zlib
 from observability.profiles import start_profiles
-from observability.samples import WORK
 
 def burn(seconds):
     # Nothing is sampled in a sleep: the client reads a stack first and its tags then, and finds no change in between.
@@ -55,30 +52,18 @@ def answering():
 def learning():
     burn(0.4)
 
-def showing():
-    burn(0.4)
-
-async def shadowing():
-    burn(0.4)
-
 def without_the_gil():
     end = time.process_time() + 0.6
     while time.process_time() < end:
         zlib.compress(bytes(4_000_000), 9)
 
-async def app(scope, receive, send):
-    if scope["path"] == "/predict":
-        scope[WORK].of_span(0x00f067aa0ba902b7)
-    work = {"/predict": answering, "/feedback": learning, "/info": showing}[scope["path"]]
+async def request(work):
     work()
     await asyncio.sleep(0)  # the other requests have their turn
     work()
 
 async def serve():
-    tagged = profiles.endpoints(app, ["/predict", "/feedback"])
-    paths = ["/predict", "/feedback", "/info"]
-    await asyncio.gather(*(tagged({"type": "http", "path": path}, None, None) for path in paths))
-    await profiles.shadowing("challenger", shadowing())
+    await asyncio.gather(request(answering), request(learning))
 
 logging.basicConfig(format="%(levelname)s %(message)s")
 profiles = start_profiles(sys.argv[1], "calsvc-test", {"service_version": "1.2.3"})
@@ -118,10 +103,6 @@ class Sample(NamedTuple):
     functions: list[str]
     tags: dict[str, str]
     value: int
-
-
-async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application."""
 
 
 @contextmanager
@@ -256,26 +237,12 @@ def test_a_swapped_model_changes_the_tag(uploads: list[Upload]):
     assert (before, after) == ({"old"}, {"new"})
 
 
-def tags_of(uploads: list[Upload], function: str) -> dict[str, str]:
-    """The tags of most samples in which a function was running: on a busy machine the client may be late with one."""
-    tags = Counter(tuple(sorted(sample.tags.items())) for sample in found(uploads, function))
-    ((most, _),) = tags.most_common(1)
-    return dict(most)
-
-
-def test_a_request_is_tagged_while_it_is_worked_on(uploads: list[Upload]):
-    """Each with its own endpoint, although they took turns, and with its span where it has one; others with neither."""
-    of_model = {"model_version": "new"}
-    of_span = {"span_id": "00f067aa0ba902b7"}
-    assert tags_of(uploads, "answering") == of_model | of_span | {"endpoint": "/predict"}
-    assert tags_of(uploads, "learning") == of_model | {"endpoint": "/feedback"}
-    for function in ("showing", "after_the_swap", "without_the_gil"):
-        assert tags_of(uploads, function) == of_model
-
-
-def test_the_challengers_work_is_its_own(uploads: list[Upload]):
-    """Shadow scoring is on another model's account, and what comes after it is not."""
-    assert tags_of(uploads, "shadowing") == {"model_version": "challenger"}
+def test_every_request_has_the_tags_of_the_process_and_no_others(uploads: list[Upload]):
+    """Although requests take turns: what all of them share is right on every sample."""
+    for function in ("answering", "learning", "without_the_gil"):
+        samples = found(uploads, function)
+        assert samples
+        assert all(sample.tags == {"model_version": "new"} for sample in samples)
 
 
 def test_native_code_counts_for_its_python_caller(uploads: list[Upload]):
@@ -349,7 +316,6 @@ def test_without_the_package_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyroscope", None)
     off = start_profiles("http://127.0.0.1:4040", "calsvc", {})
     off.model("v")
-    assert off.endpoints(nothing, ["/predict"]) is nothing
     off.shutdown()
     assert not off.running
     (record,) = caplog.records

@@ -188,9 +188,3 @@ def recording_span() -> trace.Span | None:
 def ids_of(context: trace.SpanContext) -> dict[str, str]:
     """Return a span's identity as exemplars and log lines name it."""
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
-
-
-def current_ids() -> dict[str, str]:
-    """Return trace and span in which this code runs; empty outside of a span."""
-    context = trace.get_current_span().get_span_context()
-    return ids_of(context) if context.is_valid else {}

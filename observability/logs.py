@@ -221,8 +221,9 @@ def clipped(text: str, most: int) -> str:
 
 
 def _ids_of_current_span() -> dict[str, str]:
+    """Return trace and span that are recorded, here or by the caller: others are nowhere to be found."""
     span = get_current_span().get_span_context()
-    if not span.is_valid:
+    if not span.is_valid or not (span.trace_flags.sampled or span.is_remote):
         return {}
     return {"trace_id": format_trace_id(span.trace_id), "span_id": format_span_id(span.span_id)}
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
-from observability.events import tell
 from observability.addresses import server_of
+from observability.events import tell
 from observability.signals import PROFILES_BACK, PROFILES_LOST, PROFILES_MISSING
 
 SAMPLE_RATE: Final = 20

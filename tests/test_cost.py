@@ -69,7 +69,7 @@ async def serving(bundle: Path, play: Callable[[ASGIApp], Awaitable[Any]]) -> An
     source = open_model_source(service)
     await source.start()
     try:
-        return await play(create_app(service, source))
+        return await play(create_app(service, source).first)
     finally:
         telemetry.shutdown()
 

@@ -21,7 +21,7 @@ from calsvc.loading import ModelSource
 from calsvc.service import Service
 from calsvc.web.routes import Page
 from observability.events import tell
-from observability.requests import RequestTelemetry
+from observability.requests import Paths, RequestTelemetry
 from observability.signals import REQUESTS_REFUSED
 
 HOUSEKEEPING_INTERVAL: Final = 0.5
@@ -94,9 +94,8 @@ def _observed(service: Service, routes: Sequence[Route], lifespan: Lifespan[Star
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # /predict/ does not exist; a redirect of a POST would only hide that
-    observed = RequestTelemetry(
-        app, service.telemetry.tracing, service.meters.request_duration, [route.path for route in routes], QUIET
-    )
+    paths = Paths([route.path for route in routes], QUIET)
+    observed = RequestTelemetry(app, service.telemetry.tracing, service.meters.request_duration, paths)
     service.meters.active.append(observed.active)
     return observed
 

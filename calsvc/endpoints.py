@@ -125,7 +125,11 @@ class Metrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a scrape."""
         self._service.count()
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except (ValueError, TypeError):  # the library takes any text for a version of a format, and cannot read it
+            headers = [each for each in scope["headers"] if each[0] != b"accept"]
+            await self._app({**scope, "headers": headers}, receive, send)
 
 
 def calls(service: Service) -> list[Route]:

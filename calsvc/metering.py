@@ -146,7 +146,8 @@ class Meters:
             yield Observation(rmsle, series._asdict())
 
     def _active(self, _: CallbackOptions) -> Iterator[Observation]:
-        for (method, scheme), count in sum(map(Counter, self.active), Counter[tuple[str, str]]()).items():
+        for method, scheme in {kind for port in self.active for kind in port}:
+            count = sum(port.get((method, scheme), 0) for port in self.active)
             yield Observation(count, {"http.request.method": method, "url.scheme": scheme})
 
     def _dropped(self) -> Mapping[str, int]:

@@ -6,7 +6,7 @@ the sampler's answer is known before. What failed or was slow and was not sample
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import context, propagate, trace
@@ -69,6 +69,18 @@ class Gate:
         )
 
 
+class Paths(NamedTuple):
+    """The paths of an application.
+
+    Args:
+        known: any other is recorded with an empty route, so that no client can invent labels.
+        quiet: those of probes and scrapes, which leave nothing behind.
+    """
+
+    known: Collection[str]
+    quiet: Collection[str] = ()
+
+
 class RequestTelemetry:
     """ASGI middleware that records requests, except those to quiet paths. Exceptions end here, in a log line.
 
@@ -76,20 +88,26 @@ class RequestTelemetry:
         app: answers.
         tracing: makes spans.
         duration: histogram of seconds by `Labels`.
-        routes: the paths that exist; any other is recorded with an empty route, so that no client can invent labels.
-        quiet: paths that leave nothing behind: probes, scrapes.
+        paths: of the application.
+        clock: seconds, monotonic.
     """
 
     def __init__(
-        self, app: ASGIApp, tracing: Tracing, duration: Histogram, routes: Collection[str], quiet: Collection[str]
+        self,
+        app: ASGIApp,
+        tracing: Tracing,
+        duration: Histogram,
+        paths: Paths,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.active: Counter[tuple[str, str]] = Counter()
         """Requests that are being answered, by method and scheme."""
         self._app = app
         self._tracing = tracing
         self._duration = duration
-        self._routes = frozenset(routes)
-        self._quiet = frozenset(quiet)
+        self._clock = clock
+        self._routes = frozenset(paths.known)
+        self._quiet = frozenset(paths.quiet)
         self._gate = Gate(tracing)
         self._children: dict[Labels, Any] = {}
         self._traced: ASGIApp = OpenTelemetryMiddleware(
@@ -107,7 +125,7 @@ class RequestTelemetry:
         if scope["type"] != "http" or scope["path"] in self._quiet:
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started = self._clock()
         request = _Request(scope, self._route(scope), self._gate.draw(scope))
         self.active[request.kind] += 1
 
@@ -122,7 +140,7 @@ class RequestTelemetry:
             request.error = error
         finally:
             self.active[request.kind] -= 1
-            self._record(request, time.perf_counter() - started)
+            self._record(request, self._clock() - started)
 
     async def _answer(self, request: "_Request", receive: Receive, send: Send) -> None:
         draw = request.draw
@@ -140,15 +158,15 @@ class RequestTelemetry:
 
     def _record(self, request: "_Request", seconds: float) -> None:
         span: SpanContext | None = request.scope.get(SPAN)
-        notable = self._tracing.samples_any and (seconds >= SLOW or request.is_fault)
-        if span is None and notable and self._tracing.exports:
+        is_notable = request.is_fault or (self._tracing.samples_any and seconds >= SLOW)
+        if span is None and is_notable and self._tracing.samples_any and self._tracing.exports:
             span = self._tracing.record(request.ended(seconds))
         labels = request.labels
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = self._duration.labels(*labels)
         child.observe(seconds, ids_of(span) if span is not None else None)
-        if request.draw.sampled or notable:
+        if request.draw.sampled or is_notable:
             _log(request, seconds, span)
 
     def _route(self, scope: Scope) -> str:

@@ -14,6 +14,7 @@ import pytest
 from calsvc.model.bundle import ONNX, PARITY, PROFILE, TREES, Bundle
 from calsvc.training.export import Draft, Source, export
 from calsvc.training.publish import publish
+from observability.otel_environment import DEFAULTS
 from observability.testing import listening
 from tests import examples
 from tests.handouts import ALL_FEATURES, write_handout
@@ -21,6 +22,7 @@ from tests.making import Trained, folder_of_run, once, silent, successor, traine
 from tests.needs import NEEDS, needed_by
 
 examples.load()
+os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", DEFAULTS["OTEL_SEMCONV_STABILITY_OPT_IN"])
 
 ASK_THE_HANDOUT = """
 import csv, json, sys

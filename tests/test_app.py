@@ -11,14 +11,14 @@ from starlette.testclient import TestClient
 
 from calsvc.app import create_app
 from calsvc.http.errors import CalsvcError
+from calsvc.http.problems import PROBLEMS
 from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
-from calsvc.http.problems import PROBLEMS
 from calsvc.service import create_service
 from calsvc.settings import Settings
 from observability.telemetry import Telemetry
 from tests.clock import Clock
-from tests.test_schema import WORKOUT, workout
+from tests.http.test_schema import WORKOUT, workout
 
 JSON = {"Content-Type": "application/json"}
 
@@ -315,9 +315,7 @@ def test_openapi_describes_every_route_and_every_error_of_predict(service: Servi
 
 def test_every_error_of_a_request_has_an_answer():
     """No domain error of the request path falls through to 500 by accident."""
-    assert {kind.status for kind in PROBLEMS.values()} == {
-        *(400, 401, 404, 409, 413, 415, 422, 500, 503)
-    }
+    assert {kind.status for kind in PROBLEMS.values()} == {*(400, 401, 404, 409, 413, 415, 422, 500, 503)}
     assert len({kind.slug for kind in PROBLEMS.values()}) == len(PROBLEMS)
 
 

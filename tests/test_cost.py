@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+from observability.sampling import Collector
 from starlette.types import ASGIApp, Message
 
 from calsvc.app import create_app
@@ -19,10 +20,9 @@ from calsvc.lifecycle import Lifecycle
 from calsvc.loading import open_model_source
 from calsvc.service import create_service
 from calsvc.settings import Settings
-from observability.sampling import Collector
 from observability.telemetry import Telemetry
 from tests.clock import Clock
-from tests.test_schema import WORKOUT
+from tests.http.test_schema import WORKOUT
 
 WARM_UP = 100
 REQUESTS = 200

@@ -9,8 +9,8 @@ import pytest
 from calsvc.http.errors import SettingsError
 from calsvc.settings import Settings
 from tests.conftest import Workshop, run_module
+from tests.http.test_schema import WORKOUT
 from tests.service_process import ServiceProcess, free_port, service_process
-from tests.test_schema import WORKOUT
 
 BOTH = ("/healthz", "/livez", "/readyz", "/openapi.json")
 OPERATORS = ("/metrics", "/info", "/", "/static/page.js")

@@ -52,7 +52,6 @@ def test_every_key_is_read():
         "CALSVC_QUALITY_WINDOW": "60",
         "CALSVC_CPU_FRACTION": "1",
         "CALSVC_MAX_IN_FLIGHT": "7",
-        "CALSVC_MAX_CONNECTIONS": "9",
         "CALSVC_MAX_PENDING": "8",
         "CALSVC_STORE_BACKLOG": "9",
         "CALSVC_DRAIN_DELAY": "0",
@@ -73,7 +72,6 @@ def test_every_key_is_read():
         quality_window=60,
         cpu_fraction=1.0,
         max_in_flight=7,
-        max_connections=9,
         max_pending=8,
         store_backlog=9,
         drain_delay=0.0,
@@ -122,11 +120,7 @@ def test_a_store_is_an_address(address: str):
         ("CALSVC_STORE", "postgres://x", "postgres://..."),
         ("MLFLOW_TRACKING_URI", "http://me:s3cret/pass@host", "http://..."),
         ("MLFLOW_TRACKING_URI", "http://me:s3cret@host:port", "http://..."),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret/pass@host:4318", "http://..."),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://me:s3cret#pass@host:4318", "http://..."),
         ("MLFLOW_TRACKING_URI", "localhost:5000", "***"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318", "***"),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://127.0.0.1:4317", "grpc://..."),
         ("PYROSCOPE_SERVER_ADDRESS", "http://me:s3cret@host:4040", "http://..."),
         ("PYROSCOPE_SERVER_ADDRESS", "http://me:s3cret/pass@host:4040", "http://..."),
     ],
@@ -146,9 +140,6 @@ SECRETS = {
     "MLFLOW_TRACKING_TOKEN": "hunter4",
     "MLFLOW_TRACKING_USERNAME": "hunter5",
     "MLFLOW_TRACKING_PASSWORD": "hunter6",
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:hunter7@host",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://me:hunter8@host",
-    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=hunter9",
 }
 
 
@@ -229,8 +220,6 @@ def test_an_empty_value_counts_as_unset():
         ("CALSVC_PORT", "8000.5"),
         ("CALSVC_HOST", "my host"),
         ("CALSVC_STORE_BACKLOG", "0"),
-        ("OTEL_SDK_DISABLED", "yes"),
-        ("OTEL_TRACES_SAMPLER", "sometimes"),
         ("CALSVC_FEEDBACK_DELAY", "nan"),
         ("CALSVC_FEEDBACK_DELAY", "-1"),
         ("CALSVC_FEEDBACK_RETENTION", "inf"),
@@ -252,28 +241,6 @@ def test_a_wrong_value_names_key_value_and_what_is_accepted(key: str, value: str
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        "token",
-        "=value",
-        "a=1,token",
-        "na me=1",
-        "a=gr\u00fcn",
-        "a=gr%C3%BCn",
-        "a=1%0Ab",
-        "n\u00e4me=1",
-        "a=1%00",
-        "a:=1",
-    ],
-)
-def test_a_header_that_cannot_be_sent_is_said_without_its_value(headers: str):
-    """In one line at the start; what is in it may be secret."""
-    with pytest.raises(SettingsError) as caught:
-        Settings.from_env({"OTEL_EXPORTER_OTLP_HEADERS": headers})
-    assert str(caught.value) == "OTEL_EXPORTER_OTLP_HEADERS='***': expected NAME=VALUE,NAME=VALUE, in ASCII"
-
-
 def test_a_retention_shorter_than_the_delay_is_refused():
     """A store that forgets before labels are due would never match anything."""
     with pytest.raises(SettingsError, match=r"CALSVC_FEEDBACK_RETENTION.*CALSVC_FEEDBACK_DELAY"):
@@ -290,17 +257,3 @@ def test_thread_caps_leave_what_the_user_has_set():
     """A variable that is set already keeps its value."""
     caps = thread_caps(0.5, {"OMP_NUM_THREADS": "3"}, available=8)
     assert (caps["OMP_NUM_THREADS"], caps["MKL_NUM_THREADS"]) == ("3", "4")
-
-
-@pytest.mark.parametrize(
-    ("environ", "wanted"),
-    [
-        ({}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}, True),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"}, True),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_SDK_DISABLED": "true"}, False),
-    ],
-)
-def test_spans_leave_only_where_a_collector_is_named(environ: dict[str, str], wanted: bool):
-    """Without an endpoint tracing is off and costs nothing."""
-    assert (Settings.from_env(environ).collector is not None) is wanted

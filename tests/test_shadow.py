@@ -10,10 +10,10 @@ import pytest
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
-from calsvc.http.errors import ScoringError
 from calsvc.feedback.quality import squared_log_error
-from calsvc.model.bundle import Bundle, Engine, load_bundle
+from calsvc.http.errors import ScoringError
 from calsvc.http.schema import Workout
+from calsvc.model.bundle import Bundle, Engine, load_bundle
 from calsvc.service import SHADOW_LOOP_LAG, SHADOWS_AT_ONCE
 from calsvc.serving import ServingModel
 from tests.test_app import Service, running
@@ -70,7 +70,7 @@ def challenge(service: Service, challenger: Challenger) -> None:
 
 async def answer_in_background(service: Service, tasks: TaskGroup) -> None:
     """Predict RECORD, and let what follows the answer go on in `tasks`."""
-    answer = await service.state.predict(service.state.serving_model(), RECORD, None)
+    answer = await service.state.predict(service.state.serving_model(), RECORD)
     tasks.start_soon(service.state.answered, RECORD, answer)
 
 

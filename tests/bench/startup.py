@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.service_process import service_process
-from tests.test_schema import WORKOUT
+from tests.http.test_schema import WORKOUT
 
 REPETITIONS = 7
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from observability.sampling import Collector
 
 from calsvc.feedback.valkey import LAST_WORDS
 from calsvc.http.openapi import document
 from calsvc.server import CLOSE_TIMEOUT
 from calsvc.settings import Settings
 from observability.profiles import SHUTDOWN_TIMEOUT
-from observability.sampling import Collector
 from streamsim.cli import parser
 from tests.deploy.cluster import (
     OVERLAYS,

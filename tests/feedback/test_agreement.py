@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from calsvc.http.errors import TruthConflict, UnknownId
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.quality import Scoreboard, Series
 from calsvc.feedback.records import Remembered
+from calsvc.http.errors import TruthConflict, UnknownId
 from tests.examples import few
 
 WINDOW, DELAY, RETENTION = 5, 7.0, 40.0

@@ -9,13 +9,13 @@ from typing import Any
 import anyio
 import pytest
 
-from calsvc.http.errors import StoreError, UnknownId
 from calsvc.feedback import durable
 from calsvc.feedback.durable import DurableStore
 from calsvc.feedback.journal import Moment
 from calsvc.feedback.keeper import ENTRIES_PER_PREDICTION, Keeping
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.records import Remembered
+from calsvc.http.errors import StoreError, UnknownId
 from observability.signals import STORE_BACK, STORE_DAMAGED, STORE_DEGRADED, STORE_LOST, STORE_RESTORED
 from observability.testing import listening
 from tests.feedback.stores import RETENTION, SHADOW, SPAN, prediction, running

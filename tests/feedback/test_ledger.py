@@ -2,9 +2,9 @@
 
 import pytest
 
-from calsvc.http.errors import UnknownId
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.records import Joined, StoreStatistics
+from calsvc.http.errors import UnknownId
 from tests.feedback.stores import RETENTION, SHADOW, prediction
 
 

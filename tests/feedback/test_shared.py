@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from calsvc.http.errors import StoreUnavailable, UnknownId
 from calsvc.feedback.facts import Claim, Prediction
 from calsvc.feedback.link import REPLICAS, Link
 from calsvc.feedback.store import LateJoin
+from calsvc.http.errors import StoreUnavailable, UnknownId
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
 from observability.testing import listening
 from tests.feedback.stores import RETENTION, SHADOW, SPAN, opened, prediction

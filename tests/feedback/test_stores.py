@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from calsvc.http.errors import StoreUnavailable, TruthConflict, UnknownId
 from calsvc.feedback.records import Remembered, StoreStatistics
 from calsvc.feedback.store import JoinStore, LateJoin
+from calsvc.http.errors import StoreUnavailable, TruthConflict, UnknownId
 from tests.feedback.stores import CHALLENGER, CHAMPION, RETENTION, SHADOW, SPAN, Shadow, opened, prediction
 
 Scenario = Callable[[JoinStore, float], Awaitable[None]]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from calsvc.http.errors import HandoutError
 from calsvc.handout.form import check_handout, fingerprint
 from calsvc.handout.running import TrainedArtefact, run_training
+from calsvc.http.errors import HandoutError
 from tests.handouts import write_handout
 
 IDLE = """

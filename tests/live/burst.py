@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from tests.http.test_schema import WORKOUT, workout
 from tests.service_process import PATIENCE, ServiceProcess
-from tests.test_schema import WORKOUT, workout
 
 ROUNDS = 6
 PER_ROUND = 40

@@ -12,9 +12,9 @@ import pytest
 
 from tests.conftest import run_module
 from tests.handouts import write_handout
+from tests.http.test_schema import WORKOUT
 from tests.live.conftest import stop
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
-from tests.test_schema import WORKOUT
 
 pytestmark = pytest.mark.slow
 

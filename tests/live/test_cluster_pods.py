@@ -14,11 +14,11 @@ from observability.signals import SERVICE_DRAINING, SERVICE_STOPPED
 from tests.conftest import Workshop
 from tests.deploy.cluster import KUSTOMIZE, objects_of
 from tests.deploy.test_cluster_parties import IN_FLIGHT
+from tests.http.test_schema import WORKOUT
 from tests.live.containers import call, demand_images, wait_for
 from tests.live.images import DEFAULTS, ours
 from tests.live.pods import Yard
 from tests.needs import needs
-from tests.test_schema import WORKOUT
 
 pytestmark = needs("docker")
 LEAVING = (SERVICE_DRAINING.name, SERVICE_STOPPED.name)

@@ -17,12 +17,12 @@ import pytest
 from deploy.compose.stack import LAYERS
 from observability.dashboards import Asked, queries
 from tests.conftest import Workshop
+from tests.http.test_schema import WORKOUT
 from tests.live.containers import Stack, call, demand_images, mounted, running_stack, wait_for
 from tests.live.images import DEFAULTS, OTHERS, TARGETS, ours
 from tests.live.test_dashboards import VALUES
 from tests.needs import needs
 from tests.service_process import PATIENCE
-from tests.test_schema import WORKOUT
 
 pytestmark = needs("docker")
 SERVICES = ("calsvc", "streamsim", "prometheus", "mlflow", "valkey", "proxy", "collector", "pyroscope")

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import Workshop
+from tests.http.test_schema import WORKOUT, workout
 from tests.live.containers import Stack, call, demand_images, mounted, running_stack
 from tests.live.images import ours
 from tests.needs import needs
 from tests.service_process import ROOT
-from tests.test_schema import WORKOUT, workout
 
 pytestmark = needs("docker")
 CAP = 0.25

@@ -25,6 +25,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families as parse
 from starlette.types import ASGIApp
+from tests.observability.test_otlp import LocalCollector
 
 from calsvc.http.errors import RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
@@ -38,15 +39,14 @@ from observability.logs import IN_LINES, JsonLines, LineHandler
 from observability.provenance import resource_of
 from observability.testing import OF_ANY_LINE, Listener, complaints, listening
 from tests.conftest import Workshop, run_module
+from tests.http.test_schema import WORKOUT
 from tests.live.burst import send_burst
 from tests.live.standin import StandIn, standing_in
 from tests.live.test_traces import simulator
 from tests.making import successor
-from tests.observability.test_otlp import LocalCollector
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
 from tests.serving import serving
 from tests.test_app import running
-from tests.test_schema import WORKOUT
 from tests.test_shadow import Challenger, challenge, in_the_loop
 
 pytestmark = pytest.mark.slow

@@ -19,9 +19,9 @@ from calsvc.model.bundle import load_bundle
 from calsvc.training.publish import publish
 from tests.conftest import Workshop
 from tests.handouts import write_handout
+from tests.http.test_schema import WORKOUT, workout
 from tests.making import replace_in, successor
 from tests.service_process import PATIENCE, ROOT, ServiceProcess, free_port, service_process
-from tests.test_schema import WORKOUT, workout
 
 HEADERS = {"Content-Type": "application/json"}
 

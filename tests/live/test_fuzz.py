@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import Workshop
 from tests.examples import few, searching
+from tests.http.test_schema import WORKOUT, workout
+from tests.http.wire import post
 from tests.service_process import PATIENCE, ServiceProcess, free_port, service_process
-from tests.test_protocol import post
-from tests.test_schema import WORKOUT, workout
 
 pytestmark = pytest.mark.slow
 

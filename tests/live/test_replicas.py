@@ -16,12 +16,12 @@ from streamsim.compare import total
 from streamsim.report import Report, compute, read_record
 from streamsim.service_view import read_metrics
 from tests.conftest import Workshop
+from tests.http.test_schema import workout
 from tests.live.fleet import Fleet, Replica, running_fleet
 from tests.live.prometheus import JOB, Prometheus, prometheus_server
 from tests.live.test_traces import simulator
 from tests.needs import needs
 from tests.service_process import PATIENCE
-from tests.test_schema import workout
 
 pytestmark = needs("haproxy", "prometheus", "redis-server")
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import Workshop, run_module
 from tests.handouts import write_handout
+from tests.http.test_schema import WORKOUT, workout
 from tests.service_process import ROOT, free_port, service_process
-from tests.test_schema import WORKOUT, workout
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

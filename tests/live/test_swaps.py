@@ -12,13 +12,13 @@ import anyio
 import pytest
 from mlflow import MlflowClient, MlflowException
 
-from calsvc.model.scorer import OnnxScorer
 from calsvc.http.schema import parse_workout
+from calsvc.model.scorer import OnnxScorer
 from calsvc.training.publish import publish
 from tests.handouts import write_handout
+from tests.http.test_schema import WORKOUT, workout
 from tests.making import Trained, successor, trained_in
 from tests.service_process import PATIENCE, ServiceProcess, service_process
-from tests.test_schema import WORKOUT, workout
 
 pytestmark = pytest.mark.slow
 

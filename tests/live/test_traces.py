@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from observability.sampling import SLOW
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from observability import signals
 from observability.provenance import git_sha
-from observability.sampling import SLOW
 from streamsim.answers import is_traced
 from tests.conftest import Workshop, run_module
 from tests.handouts import MODEL_PY, write_handout
+from tests.http.test_schema import WORKOUT
 from tests.live.collector import CLIENT, INTERNAL, SERVER, Collector, Span, running_collector
 from tests.needs import needs
 from tests.service_process import PATIENCE, ROOT, ServiceProcess, service_process
-from tests.test_schema import WORKOUT
 
 pytestmark = needs("collector")
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calsvc.http.errors import UnknownFeatures
-from calsvc.model.features import NAMES, columns_function, columns_of, row_function
 from calsvc.http.schema import Workout
+from calsvc.model.features import NAMES, columns_function, columns_of, row_function
 
 WORKOUT = Workout(
     id=1, Sex="female", Age=20.0, Height=200.0, Weight=80.0, Duration=30.0, Heart_Rate=100.0, Body_Temp=40.0

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from calsvc.http.errors import ParityMissed
-from calsvc.model.parity import FLOOR, TOLERANCE, ParitySample, compare, demand
 from calsvc.http.schema import Workout
+from calsvc.model.parity import FLOOR, TOLERANCE, ParitySample, compare, demand
 
 ROW = Workout(id=1, Sex="m", Age=41.0, Height=174.0, Weight=75.0, Duration=15.0, Heart_Rate=95.0, Body_Temp=40.0)
 

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from calsvc.http.errors import BundleError, ParityMissed, ScoringError
 from calsvc.handout.artefact import opened_artefact, predicted
+from calsvc.http.errors import BundleError, ParityMissed, ScoringError
+from calsvc.http.schema import Workout
 from calsvc.model.bundle import ONNX, Bundle
 from calsvc.model.parity import TOLERANCE
 from calsvc.model.scorer import OnnxScorer, open_scorer
 from calsvc.model.target import Target
-from calsvc.http.schema import Workout
 from calsvc.training.publish import publish
 from calsvc.training.rows import read_rows
 from calsvc.training.sample import workouts

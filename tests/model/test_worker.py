@@ -13,12 +13,12 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from calsvc.http.errors import BundleError, HandoutError, ScoringError
 from calsvc.handout.form import fingerprint
+from calsvc.http.errors import BundleError, HandoutError, ScoringError
+from calsvc.http.schema import Workout
 from calsvc.model.bundle import ARTEFACT, Bundle
 from calsvc.model.scorer import open_scorer, prove
 from calsvc.model.worker import Patience, ReferenceScorer
-from calsvc.http.schema import Workout
 from calsvc.training.export import Draft
 from calsvc.training.publish import publish
 from tests.handouts import write_handout

@@ -12,8 +12,8 @@ import pytest
 
 from observability.logs import QUEUED_LINES
 from tests.conftest import Workshop
+from tests.http.wire import post
 from tests.service_process import PATIENCE, ROOT, ServiceProcess, free_port
-from tests.test_protocol import post
 
 
 @pytest.fixture

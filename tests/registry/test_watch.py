@@ -13,11 +13,11 @@ import pytest
 from msgspec.structs import replace
 
 from calsvc.http.errors import ParityMissed, RegistryError
+from calsvc.http.schema import Workout
 from calsvc.model.bundle import ONNX, Bundle, Engine
 from calsvc.model.scorer import Scorer, open_scorer
 from calsvc.model.target import Target
 from calsvc.registry.watch import Candidate, ModelWatch, Opener, Outcome, Role, WatchSettings, open_beside
-from calsvc.http.schema import Workout
 from calsvc.settings import Settings
 from calsvc.training.publish import publish
 from calsvc.values import RegisteredModel

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calsvc.http.errors import ExportError, ParityMissed, UnknownFeatures
 from calsvc.handout.artefact import opened_artefact, predicted
+from calsvc.http.errors import ExportError, ParityMissed, UnknownFeatures
 from calsvc.model.parity import TOLERANCE, compare
 from calsvc.model.target import Target
 from calsvc.settings import Settings

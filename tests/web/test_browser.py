@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Workshop
+from tests.http.test_schema import WORKOUT
 from tests.needs import needs
 from tests.service_process import ROOT, ServiceProcess, free_port, service_process
-from tests.test_schema import WORKOUT
 from tests.web.chromium import Tab, chromium
 
 pytestmark = needs("chromium")

@@ -31,7 +31,7 @@ class Watched(Service):
 
     def takes(self, seconds: float, times: int = 1) -> None:
         """Count answered predictions of a known duration."""
-        durations = self.state.meters.request_duration.labels("/predict", "POST", "200")
+        durations = self.state.meters.request_duration.labels("/predict", "POST", "200", "http", "")
         for _ in range(times):
             durations.observe(seconds)
 

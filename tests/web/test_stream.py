@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Workshop
+from tests.http.test_schema import WORKOUT
 from tests.service_process import ServiceProcess, service_process
-from tests.test_schema import WORKOUT
 from tests.web.streams import EventStream, at
 
 pytestmark = pytest.mark.slow

@@ -8,8 +8,8 @@ import pytest
 from calsvc.http.errors import SettingsError
 from calsvc.settings import Settings
 from tests.conftest import run_module
+from tests.http.test_schema import WORKOUT, workout
 from tests.test_app import JSON, Service, running
-from tests.test_schema import WORKOUT, workout
 
 TOKEN = "s3cret-word"  # noqa: S105 - made up
 RIGHT = JSON | {"Authorization": f"Bearer {TOKEN}"}

@@ -495,9 +495,9 @@ STORE_DAMAGED: Final = Event(
     "calsvc.store.damaged",
     "error",
     "calsvc",
-    "{file} was damaged, and is {aside} now: {waiting} predictions could be read",
-    "The journal of an earlier process was cut off or altered. There is a new one.",
-    ("file", "aside", "waiting"),
+    "{file} cannot be read ({error.message}): it is kept as {aside}, and a new one begins",
+    "A file was cut off or altered, or is an earlier version's. What waited in it is not known any more.",
+    ("file", "error.message", "aside"),
 )
 STORE_DEGRADED: Final = Event(
     "calsvc.store.degraded",

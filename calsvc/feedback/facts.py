@@ -1,12 +1,13 @@
-"""What a replica tells the server that all replicas share, each as the call of calls.lua that tells it.
+"""What a store learns: kept in its journal, and told to the server that all replicas share as a call of calls.lua.
 
-Ages and not times go over the wire: the clocks of replicas have nothing in common.
+Times are seconds of this process's clock. Ages go over the wire: the clocks of replicas have nothing in common.
 """
 
 import struct
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
+from msgspec import Struct, structs
 
 from calsvc.feedback.quality import Series
 from calsvc.feedback.records import RecordId, Remembered, Shadow, SpanRef
@@ -21,53 +22,94 @@ class Call(NamedTuple):
     arguments: tuple[bytes | int, ...]
 
 
-class Prediction(NamedTuple):
-    """A prediction is to wait. `nonce`: of this prediction alone, among all of its record."""
+class _Answer(Struct, frozen=True, array_like=True, gc=False):
+    """What other replicas have to know of a prediction, or of a shadow."""
 
-    key: bytes
-    nonce: bytes
+    kcal: float
+    series: Series
+    span: bytes | None = None
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Answer).decode
+
+
+class Prediction(Struct, frozen=True, array_like=True, tag="prediction", gc=False):
+    """A prediction is to wait. `nonce`: of this prediction alone, among all of its record; `span`: `SpanRef.packed`."""
+
+    id: RecordId
     made_at: float
-    answer: bytes
+    kcal: float
+    series: Series
+    span: bytes | None = None
+    nonce: bytes = NOTHING
+
+    @classmethod
+    def of(cls, record_id: RecordId, prediction: Remembered, nonce: bytes = NOTHING) -> Self:
+        """Return it as it is to be kept; a shadow is another fact."""
+        span = prediction.span and prediction.span.packed
+        return cls(record_id, prediction.made_at, prediction.kcal, prediction.series, span, nonce)
+
+    @property
+    def remembered(self) -> Remembered:
+        """What was kept."""
+        return Remembered(self.kcal, self.made_at, self.series, SpanRef.unpacked(self.span) if self.span else None)
+
+    def later(self, seconds: float) -> Self:
+        """Return the same by a clock that is so much ahead."""
+        return structs.replace(self, made_at=self.made_at + seconds)
 
     def call(self, now: float, *, again: bool = False) -> Call:
         """Return the call; `again` where a later prediction of the record may have been told already."""
-        return Call(self.key, (b"remember", self.nonce, _ms(now - self.made_at), self.answer, int(again), NOTHING))
+        answer = _encode(_Answer(self.kcal, self.series, self.span))
+        made = _ms(now - self.made_at)
+        return Call(key_of(self.id), (b"remember", self.nonce, made, answer, int(again), NOTHING))
 
 
-class Beside(NamedTuple):
+class Beside(Struct, frozen=True, array_like=True, tag="beside", gc=False):
     """The challenger's answer is to wait with the prediction."""
 
-    key: bytes
-    nonce: bytes
-    shadow: bytes
+    id: RecordId
+    kcal: float
+    series: Series
+    nonce: bytes = NOTHING
+
+    def later(self, seconds: float) -> Self:  # noqa: ARG002 - as the others
+        """Return the same: it has no time of its own."""
+        return self
 
     def call(self, now: float, *, again: bool = False) -> Call:  # noqa: ARG002 - as the others
         """Return the call."""
-        return Call(self.key, (b"attach", self.nonce, self.shadow, NOTHING, NOTHING, NOTHING))
+        shadow = _encode(_Answer(self.kcal, self.series))
+        return Call(key_of(self.id), (b"attach", self.nonce, shadow, NOTHING, NOTHING, NOTHING))
 
 
-class Claim(NamedTuple):
-    """A truth came, and asks for its prediction. `claim`: of this feedback alone."""
+class Claim(Struct, frozen=True, array_like=True, tag="claim", gc=False):
+    """A truth came. `claim`: of this feedback alone, where it asks the server for its prediction."""
 
-    key: bytes
-    claim: bytes
+    id: RecordId
     true_kcal: float
     came_at: float
+    claim: bytes = NOTHING
 
     @property
     def truth(self) -> bytes:
         """Equal for equal numbers, 0 and -0 among them."""
         return repr(self.true_kcal + 0.0).encode()
 
+    def later(self, seconds: float) -> Self:
+        """Return the same by a clock that is so much ahead."""
+        return structs.replace(self, came_at=self.came_at + seconds)
+
     def call(self, now: float, *, again: bool = False) -> Call:  # noqa: ARG002 - as the others
         """Return the call."""
-        return Call(self.key, (b"join", self.truth, self.claim, NOTHING, NOTHING, NOTHING))
+        return Call(key_of(self.id), (b"join", self.truth, self.claim, NOTHING, NOTHING, NOTHING))
 
 
 class Settlement(NamedTuple):
     """A truth stands."""
 
-    key: bytes
+    id: RecordId
     nonce: bytes
     made_at: float
     settled_at: float
@@ -76,10 +118,11 @@ class Settlement(NamedTuple):
     def call(self, now: float, *, again: bool = False) -> Call:  # noqa: ARG002 - as the others
         """Return the call."""
         made, settled = _ms(now - self.made_at), _ms(now - self.settled_at)
-        return Call(self.key, (b"settle", self.nonce, made, settled, self.truth, NOTHING))
+        return Call(key_of(self.id), (b"settle", self.nonce, made, settled, self.truth, NOTHING))
 
 
-Fact = Prediction | Beside | Claim | Settlement
+Fact = Prediction | Beside | Claim
+"""What journals keep."""
 
 
 def key_of(record_id: RecordId) -> bytes:
@@ -90,26 +133,6 @@ def key_of(record_id: RecordId) -> bytes:
 def nonce_of(instance: bytes, made_at: float) -> bytes:
     """Return what tells a prediction from all others of its record: by whom, and when."""
     return instance + struct.pack(">d", made_at)
-
-
-class _Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    kcal: float
-    series: tuple[str, str]
-    span: bytes | None = None
-
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(_Answer).decode
-
-
-def packed_answer(prediction: Remembered) -> bytes:
-    """Return what other replicas have to know of a prediction."""
-    return _encode(_Answer(prediction.kcal, prediction.series, prediction.span and prediction.span.packed))
-
-
-def packed_shadow(shadow: Shadow) -> bytes:
-    """Return what other replicas have to know of a shadow."""
-    return _encode(_Answer(shadow.kcal, shadow.series))
 
 
 class Matched(NamedTuple):
@@ -126,9 +149,9 @@ class Matched(NamedTuple):
         prediction = Remembered(
             told.kcal,
             min(came_at, now - max(0, age) / 1e3),
-            Series(*told.series),
+            told.series,
             SpanRef.unpacked(told.span) if told.span else None,
-            Shadow(beside.kcal, Series(*beside.series)) if beside else None,
+            Shadow(beside.kcal, beside.series) if beside else None,
         )
         return cls(prediction, nonce)
 

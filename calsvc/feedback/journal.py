@@ -1,50 +1,39 @@
-"""A file of what a store was told, so that the next process knows it: batches of entries, each written in one go.
+"""A file of what a store has learnt, so that the next process knows it: batches of facts, each written in one go.
 
-SQLite in WAL mode: what was written outlives a killed process, since its pages are with the operating system; a power
-failure may cost the last moment, and never the file. Everything here blocks, and belongs into a thread.
+Everything here blocks, and belongs into a thread.
 """
 
-import shutil
+import math
 import sqlite3
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 import msgspec
 
-from calsvc.feedback.entries import Entry, decode, encode
+from calsvc.feedback.facts import Fact
+from observability.events import tell
+from observability.signals import STORE_DAMAGED
+from sqlitefile import Damaged, FileError, OtherFormat, named_errors, open_file, put_aside, remove
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+TRIM_INTERVAL: Final = 5.0
 TRIMMED_AT_ONCE: Final = 1000
 """Batches that are looked at in one go when old ones are removed."""
+FACTS_PER_BATCH: Final = 10_000
 _TABLE: Final = """
 CREATE TABLE batches (
     number INTEGER PRIMARY KEY,
     boot TEXT NOT NULL,         -- of the machine, as long as `monotonic` is comparable
     monotonic REAL NOT NULL,    -- seconds: when it was written
     wall REAL NOT NULL,         -- epoch seconds of the same moment
-    entries INTEGER NOT NULL,
-    checksum INTEGER NOT NULL,  -- CRC-32 of the content
-    content BLOB NOT NULL       -- MessagePack
+    facts INTEGER NOT NULL,     -- how many
+    content BLOB NOT NULL       -- MessagePack; their times are seconds of the same clock as `monotonic`
 ) STRICT
 """
-_HEADER_BYTES: Final = b"SQLite format 3\0"
-_DAMAGE: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-
-
-class JournalError(Exception):
-    """The disk does not do what it should."""
-
-
-class Damaged(JournalError):
-    """The file is not what it was when it was written."""
-
-
-class InUse(JournalError):
-    """Another process has the file open."""
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(list[Fact]).decode
 
 
 class Moment(NamedTuple):
@@ -61,160 +50,167 @@ class Moment(NamedTuple):
         return now.monotonic - max(0.0, now.wall - self.wall)
 
 
-class Batch(NamedTuple):
-    """What was written in one go, `at` seconds of the reader's clock."""
+class Keep(NamedTuple):
+    """What a journal keeps.
 
-    number: int
-    at: float
-    entries: list[Entry]
+    Args:
+        age: seconds that a fact means something.
+        most: facts that may mean something; older ones go.
+        now: both clocks; the monotonic one is that of the facts' times.
+    """
+
+    age: float
+    most: int
+    now: Callable[[], Moment]
 
 
 class Journal:
-    """The open file, this process's alone. Use `open_journal`. Every method may raise `JournalError`."""
+    """The file, this process's alone while it is open. Every method may raise `FileError`.
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
-        self._path = path
-        self._file = path.stat().st_ino
-        self._entries = 0
+    What cannot be read, since it is damaged or of an earlier version, is put aside and logged, and a new file begun.
+    """
 
-    def batches(self, now: Moment) -> Iterator[Batch]:
-        """Yield all, the oldest first. Where that ends with `Damaged`, see `salvage`."""
-        for batch in _read(self._connection, now, "ORDER BY number"):
-            self._entries += len(batch.entries)
-            yield batch
+    def __init__(self, path: Path, keep: Keep) -> None:
+        self.path = path
+        self._keep = keep
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        self._count = 0
+        self._trimmed_at = -math.inf
 
-    def write(self, entries: Sequence[Entry], now: Moment) -> None:
-        """Write a batch: from here on it is there, whatever happens to this process."""
-        content = encode(entries)
-        statement = "INSERT INTO batches (boot, monotonic, wall, entries, checksum, content) VALUES (?, ?, ?, ?, ?, ?)"
-        self._execute(statement, *now, len(entries), zlib.crc32(content), content)
-        self._entries += len(entries)
+    def open(self) -> None:
+        """Open the file, and see that all of it can be read.
 
-    def trim(self, now: Moment, age: float, most: int) -> None:
-        """Forget some batches of more than `age` seconds, and the oldest beyond `most` entries."""
-        oldest = "SELECT boot, monotonic, wall, number, entries FROM batches ORDER BY number LIMIT ?"
+        Raises:
+            InUse: another process has it.
+            FileError: it is another program's, or the disk does not let us. Nothing of it was touched.
+        """
+        try:
+            self._open()
+        except Damaged as damage:
+            self._begin_anew("damaged", damage)
+        except OtherFormat as other:
+            if other.version != 1 or other.tables != ["batches"]:
+                raise
+            self._begin_anew("format-1", other)
+
+    def facts(self) -> Iterator[Fact]:
+        """Yield all, the oldest first, their times by this process's clock."""
+        now = self._keep.now()
+        with named_errors():
+            for *written, content in self._execute(
+                "SELECT boot, monotonic, wall, content FROM batches ORDER BY number"
+            ):
+                moment = Moment(*written)
+                ahead = moment.seen_from(now) - moment.monotonic
+                yield from (fact.later(ahead) if ahead else fact for fact in _decode(content))
+
+    def append(self, facts: Sequence[Fact]) -> None:
+        """Write facts: from here on they are there, whatever happens to this process.
+
+        Raises:
+            Damaged: the file was spoiled or taken away, and there is a new one: everything has to be written.
+        """
+        with self._transaction():
+            self._insert(facts)
+        self._count += len(facts)
+        if (now := self._keep.now().monotonic) - self._trimmed_at > TRIM_INTERVAL:
+            self._trimmed_at = now
+            self._trim()
+
+    def replace(self, facts: Sequence[Fact]) -> None:
+        """Have these facts in the file and no others; it raises as `append` does, and all is as it was."""
+        with self._transaction():
+            self._execute("DELETE FROM batches")
+            self._insert(facts)
+        self._count = len(facts)
+
+    def probe(self) -> None:
+        """Raise what `append` would: a full disk, say."""
+        self.append(())
+
+    def remove(self) -> None:
+        """Delete the file. First of all: who waits for it must not find it."""
+        remove(self.path)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, where it is open."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> None:
+        self._connection = open_file(self.path, FORMAT, {0: (_TABLE,)})
+        try:
+            with named_errors():
+                self._inode = self.path.stat().st_ino
+                batches = self._execute("SELECT number, content FROM batches")
+                self._count = sum(len(_read(number, content)) for number, content in batches)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin_anew(self, name: str, error: FileError) -> None:
+        self.close()
+        aside = put_aside(self.path, name)
+        tell(STORE_DAMAGED, {"file": str(self.path), "error.message": str(error), "aside": aside.name})
+        self._open()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if not self._in_place:
+            self.close()
+            self.open()
+            raise Damaged("was taken away")
+        try:
+            self._execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                with suppress(FileError):  # a full disk has done it already
+                    self._execute("ROLLBACK")
+                raise
+            self._execute("COMMIT")
+        except Damaged as damage:
+            self._begin_anew("damaged", damage)
+            raise
+
+    @property
+    def _in_place(self) -> bool:
+        """Whether the file is where it was opened: one that was deleted goes on taking what nobody will find."""
+        with suppress(OSError):
+            return self._connection is not None and self.path.stat().st_ino == self._inode
+        return False
+
+    def _insert(self, facts: Sequence[Fact]) -> None:
+        """Insert a batch in any case."""
+        statement = "INSERT INTO batches (boot, monotonic, wall, facts, content) VALUES (?, ?, ?, ?, ?)"
+        for first in range(0, max(1, len(facts)), FACTS_PER_BATCH):
+            some = facts[first : first + FACTS_PER_BATCH]
+            self._execute(statement, *self._keep.now(), len(some), _encode(some))
+
+    def _trim(self) -> None:
+        """Remove old batches, some at a time: of facts past their age, and of those beyond the most."""
+        now = self._keep.now()
         last = None
-        for *written, number, count in self._execute(oldest, TRIMMED_AT_ONCE).fetchall():
-            if now.monotonic - Moment(*written).seen_from(now) <= age and self._entries <= most:
+        query = "SELECT boot, monotonic, wall, number, facts FROM batches ORDER BY number LIMIT ?"
+        for *written, number, count in self._execute(query, TRIMMED_AT_ONCE).fetchall():
+            past = now.monotonic - Moment(*written).seen_from(now) > self._keep.age
+            if not past and self._count - count < self._keep.most:
                 break
-            last, self._entries = number, self._entries - count
+            last, self._count = number, self._count - count
         if last is not None:
             self._execute("DELETE FROM batches WHERE number <= ?", last)
 
-    @property
-    def in_place(self) -> bool:
-        """Whether the file is still where it was opened: one that was deleted goes on taking what nobody will find."""
-        with suppress(OSError):
-            return self._path.stat().st_ino == self._file
-        return False
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
     def _execute(self, statement: str, *values: float | str | bytes) -> sqlite3.Cursor:
-        with _named_errors():
+        assert self._connection is not None  # noqa: S101 - it is open
+        with named_errors():
             return self._connection.execute(statement, values)
 
 
-def _read(connection: sqlite3.Connection, now: Moment, which: str, *values: int) -> Iterator[Batch]:
-    query = f"SELECT boot, monotonic, wall, number, checksum, content FROM batches {which}"  # noqa: S608 - no input
-    with _named_errors():
-        for *written, number, checksum, content in connection.execute(query, values):
-            if zlib.crc32(content) != checksum:
-                raise Damaged(f"holds something else than was written, in batch {number}")
-            yield Batch(number, Moment(*written).seen_from(now), decode(content))
-
-
-def salvage(path: Path, now: Moment) -> list[Batch]:
-    """Return what can be read of a damaged file from its beginning, and from its end, the oldest first.
-
-    Works on a copy: SQLite refuses a file that is shorter than it says, and would write to it where it does not.
-    """
-    with TemporaryDirectory(dir=path.parent) as folder:
-        copy = Path(folder, "copy")
-        for suffix in ("", "-wal"):
-            with suppress(FileNotFoundError):
-                shutil.copyfile(path.with_name(path.name + suffix), copy.with_name(copy.name + suffix))
-        _lengthen(copy)
-        found = _readable(copy, now)
-        if not found and (log := copy.with_name("copy-wal")).exists():  # perhaps it is the log that is spoiled
-            log.unlink()
-            found = _readable(copy, now)
-        return found
-
-
-def _lengthen(file: Path) -> None:
-    """Fill up with zeros what is missing to the length that a database's header tells."""
-    with file.open("r+b") as opened:
-        header = opened.read(32)
-        if len(header) == len(_HEADER_BYTES) + 16 and header.startswith(_HEADER_BYTES):
-            page = int.from_bytes(header[16:18]) or 65536
-            opened.truncate(max(file.stat().st_size, page * int.from_bytes(header[28:32])))
-
-
-def _readable(file: Path, now: Moment) -> list[Batch]:
-    first: list[Batch] = []
-    last: list[Batch] = []
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        with suppress(JournalError):
-            first.extend(_read(connection, now, "ORDER BY number"))
-        with suppress(JournalError):
-            after = first[-1].number if first else 0
-            last.extend(_read(connection, now, "WHERE number > ? ORDER BY number DESC", after))
-    return [*first, *reversed(last)]
-
-
-def open_journal(path: Path) -> Journal:
-    """Open the file for this process alone, made where there is none.
-
-    Raises:
-        InUse: another process has it.
-        Damaged: it is not what it was.
-        JournalError: it is no journal of this format, or the disk does not let us.
-    """
-    with _named_errors():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.stat().st_size:
-            raise Damaged("is empty")  # what was never finished, or was cut off: SQLite would take it for a new one
-        # Autocommit: each statement is a transaction. Any thread: they take turns.
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+def _read(number: int, content: bytes) -> list[Fact]:
     try:
-        with _named_errors():
-            _prepare(connection)
-        return Journal(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    # Exclusive before the first access: the lock then lasts as long as the connection, and dies with the process.
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("BEGIN EXCLUSIVE")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0 and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        connection.execute(_TABLE)
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-    elif version != FORMAT:
-        raise JournalError("is not a store of this version of calsvc")
-    connection.execute("COMMIT")
-
-
-@contextmanager
-def _named_errors() -> Iterator[None]:
-    """Raise what SQLite, the operating system and MessagePack raise as errors of this module."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise InUse("is in use by another process") from None
-        raise (Damaged if name.startswith(_DAMAGE) else JournalError)(str(error)) from None
-    except OSError as error:
-        raise JournalError(error.strerror or str(error)) from None
-    except msgspec.MsgspecError as error:
-        raise Damaged(str(error)) from None
+        return _decode(content)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Damaged(f"batch {number}: {error}") from None

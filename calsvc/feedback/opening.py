@@ -13,6 +13,8 @@ from calsvc.feedback.store import JoinStore, MemoryStore
 from calsvc.settings import Settings
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+FACTS_PER_PREDICTION: Final = 4
+"""Kept for each prediction that may wait: made, shadowed, settled, and one that was replaced."""
 
 
 def create_store(settings: Settings, clock: Callable[[], float]) -> JoinStore:
@@ -21,7 +23,7 @@ def create_store(settings: Settings, clock: Callable[[], float]) -> JoinStore:
     ledger = Ledger(settings.feedback_retention, settings.max_pending)
     if address == "memory://":
         return MemoryStore(ledger)
-    from calsvc.feedback.journal import Moment  # noqa: PLC0415
+    from calsvc.feedback.journal import Journal, Keep, Moment  # noqa: PLC0415
 
     boot = boot_id()
 
@@ -30,20 +32,18 @@ def create_store(settings: Settings, clock: Callable[[], float]) -> JoinStore:
 
     if address.startswith("sqlite:///"):
         from calsvc.feedback.durable import DurableStore  # noqa: PLC0415
-        from calsvc.feedback.keeper import Keeping  # noqa: PLC0415
 
-        return DurableStore(
-            ledger,
-            Keeping(Path(address.removeprefix("sqlite:///")), settings.feedback_retention, settings.max_pending, now),
-        )
-    from calsvc.feedback.held import Held  # noqa: PLC0415
+        keep = Keep(settings.feedback_retention, FACTS_PER_PREDICTION * settings.max_pending, now)
+        journal = Journal(Path(address.removeprefix("sqlite:///")), keep)
+        return DurableStore(ledger, journal, settings.feedback_retention)
+    from calsvc.feedback.held import Held, HeldFiles, Place  # noqa: PLC0415
     from calsvc.feedback.link import Link  # noqa: PLC0415
-    from calsvc.feedback.spool import Place, Spool  # noqa: PLC0415
     from calsvc.feedback.valkey import Bounds, SharedStore  # noqa: PLC0415
 
     instance = os.urandom(6).hex()
     link = Link(address, instance.encode(), settings.feedback_retention)
-    held = Held(settings.store_backlog, Spool(Place(settings.store_held, link.name, now), instance))
+    keep = Keep(settings.feedback_retention, settings.store_backlog, now)
+    held = Held(settings.store_backlog, HeldFiles(Place(settings.store_held, link.name, keep), instance))
     bounds = Bounds(settings.max_pending, settings.store_backlog)
     return SharedStore(link, instance.encode(), clock, bounds=bounds, held=held)
 

@@ -21,10 +21,7 @@ from calsvc.feedback.facts import (
     Matched,
     Prediction,
     Settlement,
-    key_of,
     nonce_of,
-    packed_answer,
-    packed_shadow,
 )
 from calsvc.feedback.held import Held
 from calsvc.feedback.link import Link, LinkDown, Presence, Sign
@@ -34,6 +31,7 @@ from calsvc.feedback.store import LateJoin
 from calsvc.http.errors import StoreError, StoreUnavailable, TruthConflict, UnknownId
 from observability.events import tell
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
+from sqlitefile import FileError
 
 HEARTBEAT: Final = 0.5
 """Seconds between two signs of life; without one for 1.5 s a replica counts as out of touch (calls.lua)."""
@@ -82,7 +80,7 @@ class SharedStore:
         """See `JoinStore.open`. What waits there is not ours alone; and without it, predictions are answered too."""
         try:
             await self._held.restore()
-        except OSError as error:
+        except FileError as error:
             raise StoreError(f"CALSVC_STORE_HELD: {error}; name another folder, or let it be read") from None
         try:
             await self._hear("look" if self._held else "come")
@@ -123,17 +121,17 @@ class SharedStore:
         if self._waiting >= self._bounds.pending:
             self._overflowed += 1
             return
-        nonce = nonce_of(self._instance, prediction.made_at)
-        await self._tell(Prediction(key_of(record_id), nonce, prediction.made_at, packed_answer(prediction)))
+        await self._tell(Prediction.of(record_id, prediction, nonce_of(self._instance, prediction.made_at)))
 
     async def attach(self, record_id: RecordId, made_at: float, shadow: Shadow) -> bool:
         """See `JoinStore.attach`."""
-        reply = await self._tell(Beside(key_of(record_id), nonce_of(self._instance, made_at), packed_shadow(shadow)))
+        nonce = nonce_of(self._instance, made_at)
+        reply = await self._tell(Beside(record_id, shadow.kcal, shadow.series, nonce))
         return reply is None or reply[0] == b"ok"
 
     async def join(self, record_id: RecordId, true_kcal: float, now: float) -> Joined:
         """See `JoinStore.join`."""
-        claim = Claim(key_of(record_id), os.urandom(8), true_kcal, now)
+        claim = Claim(record_id, true_kcal, now, os.urandom(8))
         reply = None if self.degraded else await self._tell(claim)
         if reply is None or reply[0] == b"unsure" or (reply[0] == b"unknown" and self._held.elsewhere):
             raise StoreUnavailable("what waits for its truth cannot be looked up at the moment; send it again")
@@ -172,7 +170,7 @@ class SharedStore:
     def _matched(self, claim: Claim, reply: Reply) -> Remembered:
         now = self._clock()
         prediction, nonce = Matched.read(reply, now, claim.came_at)
-        self._known.append((now, Settlement(claim.key, nonce, prediction.made_at, claim.came_at, claim.truth)))
+        self._known.append((now, Settlement(claim.id, nonce, prediction.made_at, claim.came_at, claim.truth)))
         return prediction
 
     # --- keeping in touch ---------------------------------------------------------------------------------------------
@@ -202,7 +200,7 @@ class SharedStore:
 
     async def _adopt(self) -> None:
         """Tell what other replicas held that have gone since."""
-        with suppress(OSError):  # somebody who starts will say it
+        with suppress(FileError):  # somebody who starts will say it
             await self._held.restore()
         if self._held:
             self._tell_restored()
@@ -236,7 +234,7 @@ class SharedStore:
         now = self._clock()
         self._known.extend((now, each) for each in facts if isinstance(each, Prediction))
 
-    async def _give(self, facts: Sequence[Fact]) -> None:
+    async def _give(self, facts: Sequence[Fact | Settlement]) -> None:
         """Tell facts, some of which may have been told before."""
         for first in range(0, len(facts), MOST_CALLS):
             some = facts[first : first + MOST_CALLS]

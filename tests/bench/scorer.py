@@ -14,10 +14,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from calsvc.http.errors import CalsvcError
+from calsvc.http.schema import Workout
 from calsvc.model.bundle import ONNX, TREES, Bundle, load_bundle
 from calsvc.model.features import columns_function, columns_of, row_function
 from calsvc.model.scorer import OnnxScorer, onnx_session
-from calsvc.http.schema import Workout
 from calsvc.settings import Settings
 from tests.bench import part
 from tests.bench.figures import Spread, rotated, shown, spread, table

@@ -7,8 +7,8 @@ import aiohttp
 import anyio
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service_process import ServiceProcess, service_process
 from tests.http.test_schema import WORKOUT
+from tests.service_process import ServiceProcess, service_process
 
 PENDING = 100_000
 CONNECTIONS = 16

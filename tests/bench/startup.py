@@ -6,8 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.service_process import service_process
 from tests.http.test_schema import WORKOUT
+from tests.service_process import service_process
 
 REPETITIONS = 7
 

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from calsvc.http.errors import CalsvcError
 from calsvc.feedback.quality import CHAMPION, Series
+from calsvc.http.errors import CalsvcError
 from calsvc.lifecycle import Lifecycle
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings

@@ -9,11 +9,11 @@ from typing import Any
 import anyio
 import pytest
 
-from calsvc.feedback import durable
+from calsvc.feedback import durable, writer
 from calsvc.feedback.durable import DurableStore
-from calsvc.feedback.journal import Moment
-from calsvc.feedback.keeper import ENTRIES_PER_PREDICTION, Keeping
+from calsvc.feedback.journal import Journal, Keep, Moment
 from calsvc.feedback.ledger import Ledger
+from calsvc.feedback.opening import FACTS_PER_PREDICTION
 from calsvc.feedback.records import Remembered
 from calsvc.http.errors import StoreError, UnknownId
 from observability.signals import STORE_BACK, STORE_DAMAGED, STORE_DEGRADED, STORE_LOST, STORE_RESTORED
@@ -56,7 +56,8 @@ class Place:
     def store(self, most: int = 1000) -> DurableStore:
         """A store of a new process."""
         ledger = Ledger(RETENTION, most)
-        return DurableStore(ledger, Keeping(self.file, RETENTION, most, self.machine.now))
+        keep = Keep(RETENTION, FACTS_PER_PREDICTION * most, self.machine.now)
+        return DurableStore(ledger, Journal(self.file, keep), RETENTION)
 
     @asynccontextmanager
     async def opened(self, most: int = 1000) -> Any:
@@ -66,7 +67,7 @@ class Place:
 
     def asides(self) -> list[str]:
         """The files that were put aside."""
-        return [each.name for each in self.file.parent.glob("*.damaged-*") if not each.name.endswith("-wal")]
+        return sorted(each.name for each in self.file.parent.glob("waiting.db.*") if not each.name.endswith("-wal"))
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ async def fill(place: Place, numbers: range, age: float = 0.0) -> None:
     async with place.opened() as store:
         for number in numbers:
             await store.remember(number, prediction(place.machine.monotonic - age, kcal=float(number)))
-            await store._write()  # noqa: SLF001 - a batch of its own
+            await store._writer.save()  # noqa: SLF001 - a batch of its own
 
 
 async def found(place: Place, numbers: range) -> set[int]:
@@ -142,15 +143,15 @@ def test_what_waits_is_told_when_the_store_opens(place: Place):
 
 
 def test_a_killed_process_loses_only_what_was_not_written(place: Place):
-    """What `_write` has written is there, although nothing was closed; what came after it is not."""
+    """What `save` has written is there, although nothing was closed; what came after it is not."""
 
     async def scenario() -> None:
         killed = place.store()
         await killed.open(place.machine.monotonic)
         await killed.remember(1, prediction(place.machine.monotonic, 1.0))
-        await killed._write()  # noqa: SLF001
+        await killed._writer.save()  # noqa: SLF001
         await killed.remember(2, prediction(place.machine.monotonic, 2.0))
-        killed._keeper.close()  # noqa: SLF001 - as the kernel does
+        killed._journal.close()  # noqa: SLF001 - as the kernel does
         assert await found(place, range(4)) == {1}
 
     play(scenario)
@@ -210,10 +211,10 @@ def test_old_batches_go_and_the_file_does_not_grow(place: Place):
                     now = place.machine.monotonic
                     await store.remember(f"{hour}.{number}", prediction(now - 300))
                     await store.join(f"{hour}.{number}", 1.0, now)
-                    await store._write()  # noqa: SLF001
+                    await store._writer.save()  # noqa: SLF001
         with closing(sqlite3.connect(place.file)) as connection:
             batches, oldest = connection.execute("SELECT count(*), min(monotonic) FROM batches").fetchone()
-        assert place.machine.monotonic - oldest <= RETENTION + 18 + durable.WRITE_INTERVAL
+        assert place.machine.monotonic - oldest <= RETENTION + 18 + writer.WRITE_INTERVAL
         assert batches < 220
         assert place.file.stat().st_size < 2**17
 
@@ -229,10 +230,10 @@ def test_no_more_entries_are_kept_than_could_matter(place: Place):
                 place.machine.wait(6)
                 for each in range(10):
                     await store.remember(100 * number + each, prediction(place.machine.monotonic))
-                await store._write()  # noqa: SLF001
+                await store._writer.save()  # noqa: SLF001
         with closing(sqlite3.connect(place.file)) as connection:
-            (entries,) = connection.execute("SELECT sum(entries) FROM batches").fetchone()
-        assert entries <= 10 * (ENTRIES_PER_PREDICTION + 1)
+            (entries,) = connection.execute("SELECT sum(facts) FROM batches").fetchone()
+        assert 10 * FACTS_PER_PREDICTION <= entries <= 10 * (FACTS_PER_PREDICTION + 1)
 
     play(scenario)
 
@@ -313,36 +314,78 @@ def scratched(file: Path) -> None:
 
 
 def one_bit(file: Path) -> None:
-    """Change one letter of one batch."""
+    """Change one bit of one batch, in a place where MessagePack tells what follows."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         number, content = connection.execute("SELECT number, content FROM batches LIMIT 1 OFFSET 50").fetchone()
-        connection.execute("UPDATE batches SET content = ? WHERE number = ?", (content[:-1] + b"\x00", number))
+        changed = bytes([content[0] ^ 0x40]) + content[1:]
+        connection.execute("UPDATE batches SET content = ? WHERE number = ?", (changed, number))
 
 
-@pytest.mark.parametrize(
-    ("damage", "least"), [(cut, 0.3), (empty, 0.0), (overwritten, 0.0), (scratched, 0.3), (one_bit, 0.99)]
-)
-def test_a_damaged_file_is_put_aside_and_what_can_be_read_is_kept(place: Place, damage: Callable, least: float):
+def lost(file: Path) -> None:
+    """Lose the file, but not its log."""
+    file.with_name(file.name + "-wal").write_bytes(b"half a log" * 500)
+    file.unlink()
+
+
+@pytest.mark.parametrize("damage", [cut, empty, overwritten, scratched, one_bit, lost])
+def test_a_damaged_file_is_put_aside_and_a_new_one_begun(place: Place, damage: Callable):
     """The service starts, says what it found, and the damaged file is there for whoever wants to look at it."""
 
     async def scenario() -> None:
         await fill(place, range(400))
         damage(place.file)
-        content = place.file.read_bytes()
+        before = place.file.read_bytes() if place.file.exists() else b""
         with listening() as listener:
-            kept = await found(place, range(400))
+            assert await found(place, range(400)) == set()
         (told,) = [told for told in listener.told if told.event == STORE_DAMAGED]
-        assert told.attributes["waiting"] == len(kept)
-        assert len(kept) >= least * 400
-        (aside,) = place.asides()
-        assert told.attributes["aside"] == aside
-        assert place.file.with_name(aside).read_bytes()[: len(content) // 2] == content[: len(content) // 2]
-        async with place.opened() as store:  # what was saved is safe now
-            assert not store.degraded
-            for number in kept:
-                assert (await store.join(number, 1.0, place.machine.monotonic)).status == "duplicate"
+        assert told.attributes["file"] == str(place.file)
+        assert told.attributes["aside"] == "waiting.db.damaged"
+        aside = place.file.with_name("waiting.db.damaged")
+        assert (aside.read_bytes() if aside.exists() else b"") == before
+        await fill(place, range(400, 410))
+        assert await found(place, range(410)) == set(range(400, 410))
+        empty(place.file)
+        await fill(place, range(1))
+        assert place.asides()[-1] == "waiting.db.damaged-2"  # and the first is still there
 
     play(scenario)
+
+
+def test_the_file_of_an_earlier_version_is_put_aside_by_a_name_of_its_own(place: Place):
+    """It cannot be read, and is not damaged: the service starts without what waits in it."""
+    place.file.parent.mkdir()
+    with closing(sqlite3.connect(place.file, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE batches (number INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT")
+        connection.execute("PRAGMA user_version = 1")
+    before = place.file.read_bytes()
+
+    async def scenario() -> None:
+        with listening() as listener:
+            await fill(place, range(3))
+        (told,) = [told for told in listener.told if told.event == STORE_DAMAGED]
+        assert told.attributes["error.message"] == "was not written by this version"
+        assert await found(place, range(4)) == set(range(3))
+
+    play(scenario)
+    assert place.file.with_name("waiting.db.format-1").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_the_file_of_a_later_version_or_another_program_stops_the_start(place: Place, version: int):
+    """It is as it was."""
+    place.file.parent.mkdir()
+    with closing(sqlite3.connect(place.file, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE other (a)")
+        connection.execute(f"PRAGMA user_version = {version}")
+    before = place.file.read_bytes()
+
+    async def scenario() -> None:
+        with pytest.raises(StoreError, match="was not written by this version; name another file"):
+            await place.store().open(0.0)
+
+    play(scenario)
+    assert place.file.read_bytes() == before
+    assert place.asides() == []
 
 
 def test_a_write_ahead_log_that_was_cut_off_loses_only_its_end(place: Place):
@@ -353,10 +396,10 @@ def test_a_write_ahead_log_that_was_cut_off_loses_only_its_end(place: Place):
         await killed.open(place.machine.monotonic)
         for number in range(200):
             await killed.remember(number, prediction(place.machine.monotonic, float(number)))
-            await killed._write()  # noqa: SLF001
+            await killed._writer.save()  # noqa: SLF001
         log = place.file.with_name(place.file.name + "-wal")
         copy, log_copy = place.file.read_bytes(), log.read_bytes()
-        killed._keeper.close()  # noqa: SLF001
+        killed._journal.close()  # noqa: SLF001
         place.file.write_bytes(copy)
         log.write_bytes(log_copy[: len(log_copy) * 2 // 3])
         kept = await found(place, range(200))
@@ -371,7 +414,7 @@ def test_a_write_ahead_log_that_was_cut_off_loses_only_its_end(place: Place):
 
 def limited(store: DurableStore, pages: int) -> None:
     """Let the file have so many pages at most, as a full disk would."""
-    store._keeper._journal._connection.execute(f"PRAGMA max_page_count = {pages}")  # noqa: SLF001
+    store._journal._connection.execute(f"PRAGMA max_page_count = {pages}")  # noqa: SLF001
 
 
 def test_a_full_disk_costs_nothing_as_long_as_the_process_lives(place: Place):
@@ -397,10 +440,10 @@ def test_a_full_disk_costs_nothing_as_long_as_the_process_lives(place: Place):
     play(scenario)
 
 
-def test_notes_do_not_pile_up_before_a_disk_that_stays_full(place: Place, monkeypatch: pytest.MonkeyPatch):
+def test_facts_do_not_pile_up_before_a_disk_that_stays_full(place: Place, monkeypatch: pytest.MonkeyPatch):
     """Past a bound they are let go; once there is room, all that is known is written, and it is all there."""
-    monkeypatch.setattr(durable, "MOST_NOTES", 50)
-    monkeypatch.setattr(durable, "RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(writer, "MOST_FACTS", 50)
+    monkeypatch.setattr(writer, "RETRY_INTERVAL", 0.01)
 
     async def scenario() -> None:
         async with place.opened() as store:
@@ -411,7 +454,7 @@ def test_notes_do_not_pile_up_before_a_disk_that_stays_full(place: Place, monkey
             await until(lambda: store.degraded)
             for number in range(300, 400):
                 await store.remember(number, prediction(place.machine.monotonic, float(number)))
-            await until(lambda: not store._notes)  # noqa: SLF001
+            await until(lambda: not store._writer._facts)  # noqa: SLF001
             limited(store, 100_000)
             await until(lambda: not store.degraded)
         assert await found(place, range(400)) == set(range(400)) - {7}
@@ -437,13 +480,13 @@ def test_an_end_on_a_full_disk_says_what_is_lost(place: Place):
 @pytest.mark.parametrize("how", ["deleted", "replaced", "folder deleted"])
 def test_a_file_that_was_taken_away_is_written_anew(place: Place, how: str, monkeypatch: pytest.MonkeyPatch):
     """SQLite would go on writing into what nobody can open any more."""
-    monkeypatch.setattr(durable, "RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(writer, "RETRY_INTERVAL", 0.01)
 
     async def scenario() -> None:
         async with place.opened() as store:
             for number in range(10):
                 await store.remember(number, prediction(place.machine.monotonic, float(number)))
-            await until(lambda: not store._notes)  # noqa: SLF001
+            await until(lambda: not store._writer._facts)  # noqa: SLF001
             for file in [*place.file.parent.iterdir()]:
                 file.unlink()
             if how == "replaced":
@@ -451,7 +494,7 @@ def test_a_file_that_was_taken_away_is_written_anew(place: Place, how: str, monk
             if how == "folder deleted":
                 place.file.parent.rmdir()
             await store.remember(10, prediction(place.machine.monotonic, 10.0))
-            await until(lambda: not store._notes and not store.degraded)  # noqa: SLF001
+            await until(lambda: store._writer.complete and not store.degraded)  # noqa: SLF001
         assert await found(place, range(12)) == set(range(11))
 
     play(scenario)
@@ -461,7 +504,7 @@ def test_a_truth_of_a_file_that_was_written_anew_is_known_for_its_whole_retentio
     place: Place, monkeypatch: pytest.MonkeyPatch
 ):
     """Its age is its own in the new file, not that of the oldest truth that is kept beside it."""
-    monkeypatch.setattr(durable, "RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(writer, "RETRY_INTERVAL", 0.01)
     later = RETENTION / 64 - 5
 
     async def scenario() -> None:
@@ -472,7 +515,7 @@ def test_a_truth_of_a_file_that_was_written_anew_is_known_for_its_whole_retentio
                 place.machine.wait(later)
             place.file.unlink()
             await store.remember(2, prediction(place.machine.monotonic))
-            await until(lambda: not store._notes and not store.degraded)  # noqa: SLF001
+            await until(lambda: store._writer.complete and not store.degraded)  # noqa: SLF001
         place.machine.wait(RETENTION - later - 1)
         async with place.opened() as store:
             with pytest.raises(UnknownId):

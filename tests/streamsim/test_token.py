@@ -8,6 +8,7 @@ import aiohttp
 import anyio
 import pytest
 from aiohttp import web
+from tests.observability.test_otlp import LocalCollector
 
 from streamsim.cli import DEFAULT_URL, make_plan, parser
 from streamsim.client import open_client
@@ -16,7 +17,6 @@ from streamsim.errors import DemoFailed, SettingError
 from streamsim.service import fetch
 from streamsim.service_view import read_metrics
 from tests.conftest import Workshop, run_module
-from tests.observability.test_otlp import LocalCollector
 from tests.service_process import service_process
 from tests.serving import serving
 from tests.streamsim.fakes import CountingService, make_rows

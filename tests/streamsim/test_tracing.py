@@ -10,6 +10,7 @@ from subprocess import STDOUT
 import anyio
 import pytest
 from anyio.abc import SocketStream
+from observability.sampling import SLOW, Collector
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -17,7 +18,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from observability import signals
-from observability.sampling import SLOW, Collector
 from observability.tracing import Outlet
 from streamsim.answers import Answer, Cause, Identity, is_traced
 from streamsim.client import Call, open_client

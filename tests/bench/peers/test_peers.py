@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calsvc.model.features import row_function
 from calsvc.http.schema import parse_workout
+from calsvc.model.features import row_function
 from tests.bench.figures import Spread
 from tests.bench.load import Plan, Window, requests
 from tests.bench.machine import Machine

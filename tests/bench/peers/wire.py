@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from calsvc.model.features import row_function
 from calsvc.http.schema import parse_workout
+from calsvc.model.features import row_function
 from tests.bench.workouts import Row
 
 PLACE_OF_ID: Final = 9_999_999_999

@@ -8,19 +8,28 @@ SQLite in WAL mode without fsync: the pages of a killed process stay with the op
 lose the last seconds.
 """
 
-import errno
-import fcntl
+import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from sqlitefile import (
+    Damaged,
+    FileError,
+    InUse,
+    NotADatabase,
+    NotWritable,
+    OtherFormat,
+    named,
+    named_errors,
+    open_file,
+    put_aside,
+)
 from streamsim.clocks import Calendar, Clocks
 from streamsim.errors import JournalError, JournalLocked
-from streamsim.owed import Damaged, OtherFormat, Owed, compact, is_damage, prepare
-from streamsim.salvage import beside, bytes_of, salvage, take_over
-from streamsim.sqlite_pages import read_log
+from streamsim.owed import FORMAT, STEPS, Owed
 
 COMPACT_EVERY: Final = 256
 """Removed rows; some six pages of them."""
@@ -28,19 +37,19 @@ COMPACT_PAGES: Final = 32
 """Given back at once at most: half a millisecond's work."""
 SPARE_PAGES: Final = 256
 """Kept for what comes next, so that a journal whose rows come and go is not cut and grown again all the time."""
-NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_INCREMENTAL: Final = 2
 
 
 class Journal:
     """The open journal. Use `open_journal`. Every method raises `JournalError` when the disk fails."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, calendar: Calendar) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, calendar: Calendar, note: str) -> None:
         self._connection = connection
         self._path = path
         self._forgotten = 0
         self.now = calendar.now
         """Epoch seconds by which all times in here are counted. No step of the wall clock moves them."""
-        self.note = ""
+        self.note = note
         """What the person who owes these truths has to know about the file."""
 
     def intend(self, id_json: str, truth: float, at: float, due: float) -> int:
@@ -89,71 +98,66 @@ class Journal:
         try:
             return self._connection.execute(statement, values)
         except sqlite3.Error as error:
-            raise _unusable(self._path, error) from None
+            raise _explained(self._path, named(error)) from None
 
 
 @contextmanager
 def open_journal(path: Path, clocks: Clocks = Clocks()) -> Iterator[Journal]:  # noqa: B008  immutable
     """Open the journal for this process alone, creating folder and file where needed; compact it at the end.
 
-    Of a damaged one it saves what can be read, and says so in `Journal.note`.
+    A damaged one is put aside, and a new one begun: `Journal.note` says so.
 
     Raises:
         JournalLocked: another simulator has it open.
         JournalError: the file is no journal of this format, or the disk refused.
     """
-    with ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(path))
-            was_empty = path.is_file() and not path.stat().st_size
-            connection, aside = _opened(path)
-            stack.enter_context(closing(connection))
-            journal = Journal(connection, path, _calendar(connection, clocks))
-            journal.note = _note(journal, path, aside, was_empty=was_empty)
-        except OtherFormat:
-            reason = "not a journal of this version of streamsim; give --journal another file"
-            raise JournalError(f"{path}: {reason}") from None
-        except (sqlite3.Error, OSError, Damaged) as error:
-            raise _unusable(path, error) from None
-        yield journal
-        compact(connection)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock of our own from before the first look at the files: SQLite's begins later, and ends with a file."""
-    with beside(path, ".lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _locked_by_another(path) from None
-        yield
-
-
-def _opened(path: Path) -> tuple[sqlite3.Connection, Path | None]:
-    """Connect to the journal, or to what could be saved of it; then also return where the damaged one is now."""
-    aside = take_over(path)
-    log = bytes_of(beside(path, "-wal"))
-    # SQLite would drop without a word what stands behind damage in its log, and the log of a file that is gone.
-    if not read_log(log).whole or (log and not (path.exists() and path.stat().st_size)):
-        aside = salvage(path, log)
     try:
-        return _connected(path), aside
-    except Damaged:
-        aside = salvage(path, log)
-        return _connected(path), aside
+        connection, calendar, note = _opened(path, clocks)
+    except FileError as error:
+        raise _explained(path, error) from None
+    with closing(connection):
+        yield Journal(connection, path, calendar, note)
+        _compact(connection)
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    # Autocommit: each statement is one small transaction, about 5 us. timeout 0: a lock is an answer, not a wait.
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+def _opened(path: Path, clocks: Clocks) -> tuple[sqlite3.Connection, Calendar, str]:
     try:
-        prepare(connection)
+        return *_connected(path, clocks), ""
+    except NotADatabase:  # rather a file that was named by mistake
+        raise
+    except Damaged as damage:
+        lost = f"damaged ({damage}); it is kept as {put_aside(path)}, and what it owed is not sent"
+        return *_connected(path, clocks), f"{path}: the journal of owed truths was {lost}: a new one begins"
+
+
+def _connected(path: Path, clocks: Clocks) -> tuple[sqlite3.Connection, Calendar]:
+    connection = open_file(path, FORMAT, STEPS)
+    try:
+        with named_errors():
+            connection.execute("PRAGMA synchronous = OFF")
+            _check(connection)
+            if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:  # of an earlier format
+                _compact(connection)
+            return connection, _calendar(connection, clocks)
     except BaseException:
         connection.close()
         raise
-    return connection
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Read what SQLite has no opinion of: the ids have to be JSON."""
+    for row, content in connection.execute("SELECT row, CAST(id_json AS BLOB) FROM owed"):
+        try:
+            json.loads(content)
+        except ValueError:
+            raise Damaged(f"the id in row {row} is not JSON") from None
+
+
+def _compact(connection: sqlite3.Connection) -> None:
+    """Write the file anew, without what is free in it. If the disk has no room for that, it stays as it is."""
+    with suppress(sqlite3.Error):  # only space is at stake
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
 
 
 def _calendar(connection: sqlite3.Connection, clocks: Clocks) -> Calendar:
@@ -175,27 +179,17 @@ def _calendar(connection: sqlite3.Connection, clocks: Clocks) -> Calendar:
     return calendar
 
 
-def _note(journal: Journal, path: Path, aside: Path | None, *, was_empty: bool) -> str:
-    if aside is not None:
-        saved = f"{len(journal)} truths could be read and are still owed"
-        return f"{path}: the journal of owed truths was damaged; {saved}; the damaged file is kept as {aside}"
-    if was_empty:
-        return f"{path}: the journal of owed truths was an empty file; if it was longer once, what it owed is lost"
-    return ""
-
-
-def _locked_by_another(path: Path) -> JournalLocked:
-    return JournalLocked(f"{path}: another simulator works on this journal; give --journal another file")
-
-
-def _unusable(path: Path, error: Exception) -> JournalError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_BUSY"):
-        return _locked_by_another(path)
+def _explained(path: Path, error: FileError) -> JournalError:
+    """Return what is wrong with the file as a sentence for the person who has to act on it."""
     journal = f"{path}: the journal of owed truths"
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) or getattr(error, "errno", None) in NO_ROOM:
-        return JournalError(f"{journal} cannot be written: {reason}; what it holds is kept: make room, then --resume")
-    if is_damage(error):
-        return JournalError(f"{journal} is damaged: {reason}; the next run saves what can be read of it")
-    return JournalError(f"{journal} is not usable: {reason}; give --journal another file")
+    if isinstance(error, InUse):
+        return JournalLocked(f"{path}: another simulator works on this journal; give --journal another file")
+    if isinstance(error, OtherFormat):
+        return JournalError(f"{path}: not a journal of this version of streamsim; give --journal another file")
+    if isinstance(error, NotADatabase):
+        return JournalError(f"{path}: not a journal; move it away, or give --journal another file")
+    if isinstance(error, NotWritable):
+        return JournalError(f"{journal} cannot be written: {error}; what it holds is kept: make room, then --resume")
+    if isinstance(error, Damaged):
+        return JournalError(f"{journal} is damaged: {error}; the next run puts it aside, and begins a new one")
+    return JournalError(f"{journal} is not usable: {error}; give --journal another file")

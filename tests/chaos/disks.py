@@ -103,7 +103,7 @@ def _told(log: str) -> list[str]:
 
 
 def generators_journal_cut_off(scene: Scene) -> Counts:
-    """Kill the simulator, cut off its journal, and let another one take on what can be read."""
+    """Kill the simulator, cut off its journal, and let another one go on with a new one."""
     with scene.service() as service, scene.load(service.url, [service], 8) as load:
         load.after(5 * RATE)
         load.end()

@@ -85,12 +85,12 @@ FAULTS: Final = {
     "journal-cut": Fault(
         "the service killed, a third of its journal cut off",
         disks.journal_cut_off,
-        Promise("it starts, says what it found, and knows all that can be read", lost=None),
+        Promise("it starts with a new one, and names where the damaged one is kept", lost=None),
     ),
     "journal-cut-simulator": Fault(
         "the simulator killed, a third of its journal cut off",
         disks.generators_journal_cut_off,
-        Promise("the next run delivers all that can be read, or says why not", lost=None),
+        Promise("the next run begins a new one, and names where the damaged one is kept", lost=None),
     ),
     # --- clocks
     "clock-service": Fault(

@@ -132,7 +132,7 @@ def _prepare(connection: sqlite3.Connection, version: int, steps: Mapping[int, S
         raise OtherFormat(found, tables)
     answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if answer != "ok":
-        raise Damaged(answer)
+        raise Damaged(answer.splitlines()[-1])  # behind a headline
     connection.execute("ROLLBACK")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")

@@ -85,12 +85,16 @@ FAULTS: Final = {
     "journal-cut": Fault(
         "the service killed, a third of its journal cut off",
         disks.journal_cut_off,
-        Promise("it starts with a new one, and names where the damaged one is kept", lost=None),
+        Promise("it starts with all that was written before the cut, or with a new one, and says which", lost=None),
     ),
     "journal-cut-simulator": Fault(
         "the simulator killed, a third of its journal cut off",
         disks.generators_journal_cut_off,
-        Promise("the next run begins a new one, and names where the damaged one is kept", lost=None),
+        Promise(
+            "the next run delivers all that was written before the cut, or begins a new one, and says which",
+            lost=None,
+            unrecorded=LAST_MOMENT,
+        ),
     ),
     # --- clocks
     "clock-service": Fault(

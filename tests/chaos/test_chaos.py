@@ -37,6 +37,9 @@ def test_a_promise_is_kept_within_its_bounds():
     counts = msgspec.structs.replace(WELL, joined=97, failed={"refused": 20})
     assert broken(Promise("at most three", lost=3), counts) == []
     assert broken(Promise("whatever can be read", lost=None), counts) == []
+    counts = msgspec.structs.replace(WELL, counted=102)
+    assert broken(Promise("two that nobody recorded", unrecorded=2), counts) == []
+    assert broken(Promise("one that nobody recorded", unrecorded=1), counts) == ["2 truths were counted twice"]
 
 
 def test_a_broken_promise_stands_out_in_its_line():

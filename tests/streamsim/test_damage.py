@@ -110,6 +110,7 @@ def test_a_damaged_journal_is_put_aside_and_a_new_one_begun(journal: Path, damag
     kept = {name: path.read_bytes() for name, path in before.items() if path.exists()}
     found, note = opened(journal)
     assert found == set()
+    assert "\n" not in note
     assert note.startswith(f"{journal}: the journal of owed truths was damaged (")
     assert note.endswith(f"it is kept as {journal}.damaged, and what it owed is not sent: a new one begins")
     for name, content in kept.items():

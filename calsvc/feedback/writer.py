@@ -66,8 +66,8 @@ class Writer:
 
     @property
     def complete(self) -> bool:
-        """Whether all is written."""
-        return not (self._facts or self._incomplete)
+        """Whether all is written, and nothing is being written."""
+        return not (self._facts or self._incomplete or self.lock.locked())
 
     def add(self, fact: Fact) -> None:
         """Write a fact soon."""
@@ -97,24 +97,25 @@ class Writer:
     async def save(self) -> None:
         """Write what has come, or everything."""
         async with self.lock:
-            if not self.complete:
+            if self._facts or self._incomplete:
                 await self._save()
 
     async def _save(self) -> None:
         facts: list[Fact] = []
+        renewed = self._incomplete
         try:
-            if self._incomplete and self.degraded:
+            if renewed and self.degraded:
                 await self._in_thread(self._target.probe)  # gathering everything takes a while
             facts, self._facts, self._changed = self._facts, [], anyio.Event()
-            if self._incomplete:
-                facts = self._everything()
-                await self._in_thread(self._target.replace, facts)
+            self._incomplete = False
+            if renewed:
+                await self._in_thread(self._target.replace, self._everything())
             else:
                 await self._in_thread(self._target.append, facts)
         except FileError as error:
+            self._incomplete |= renewed
             self._refused(facts, error)
         else:
-            self._incomplete = False
             if self.degraded:
                 self.degraded = False
                 tell(STORE_BACK, {"store": str(self._target.path)})

@@ -1,6 +1,7 @@
 """The files of what replicas hold: one replica's at a time, gone when all is told."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -216,3 +217,39 @@ def test_facts_that_cannot_be_given_stay_where_they_are(tmp_path: Path):
 
     anyio.run(scenario)
     assert taken(place(tmp_path)) == FACTS
+
+
+class SlowFiles(HeldFiles):
+    """A disk that takes its time."""
+
+    writing = threading.Event()
+    go_on = threading.Event()
+
+    def append(self, facts: Sequence[Fact]) -> None:
+        """Wait to be let on."""
+        self.writing.set()
+        assert self.go_on.wait(30)
+        super().append(facts)
+
+
+def test_what_was_told_while_it_was_written_leaves_no_file(tmp_path: Path):
+    """The server came back just then: the file goes all the same."""
+
+    async def take(_: Sequence[Fact]) -> None:
+        return
+
+    async def scenario() -> None:
+        files = SlowFiles(place(tmp_path), "one")
+        held = Held(10, files)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(held.run)
+            held.add(PREDICTION)
+            await until(files.writing.is_set)
+            await held.give(10, take)
+            held.told()
+            files.go_on.set()
+            await until(lambda: held._writer.complete)  # noqa: SLF001
+            tasks.cancel_scope.cancel()
+        assert not files.path.exists()
+
+    anyio.run(scenario)

@@ -20,6 +20,7 @@ from msgspec import UNSET, Struct, UnsetType
 from calsvc.handout.artefact import Artefact, opened_artefact, predicted, raw_columns
 from calsvc.http.errors import ExportError
 from calsvc.http.schema import Workout
+from calsvc.model.line_process import private_stdout
 
 
 class Request(Struct, frozen=True):
@@ -46,7 +47,7 @@ def main() -> int:
     arguments = parser.parse_args()
     handout, artefact_file = arguments.handout.resolve(), arguments.artefact.resolve()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent drains first
-    with _private_stdout() as replies, TemporaryDirectory(prefix="calsvc-reference-") as scratch:
+    with private_stdout() as replies, TemporaryDirectory(prefix="calsvc-reference-") as scratch:
         os.chdir(scratch)  # whatever the handout writes to a relative path is gone afterwards
         try:
             with opened_artefact(handout, artefact_file) as artefact:
@@ -71,13 +72,6 @@ def _serve(artefact: Artefact, requests: Iterable[bytes], replies: BinaryIO) -> 
         except ExportError as error:
             reply = Reply(request.n, error=str(error))
         _write(replies, reply)
-
-
-def _private_stdout() -> BinaryIO:
-    """Keep the real stdout for replies; what the handout prints, from C code too, goes to stderr."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return replies
 
 
 def _write(replies: BinaryIO, reply: Reply) -> None:

@@ -6,23 +6,18 @@ Slower by a factor of a thousand than `OnnxScorer`, and labelled so (`engine` is
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
-from subprocess import PIPE
 from typing import Final, NamedTuple, Self
 
 import anyio
 import msgspec
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 
 from calsvc.handout.form import check_handout, fingerprint
 from calsvc.http.errors import BundleError, ScoringError
 from calsvc.http.schema import Workout
 from calsvc.model.bundle import ARTEFACT, Bundle, Engine
+from calsvc.model.line_process import LineProcess, ProcessLost
 from calsvc.model.reference import Reply, Request
-
-_LONGEST_REPLY: Final = 65536
 
 
 class Patience(NamedTuple):
@@ -37,10 +32,6 @@ class Patience(NamedTuple):
     """after giving up: records are refused at once instead of queueing for another round of restarts"""
 
 
-class _WorkerLost(Exception):
-    """The process ended, could not start, or gave no answer in time."""
-
-
 class ReferenceScorer:
     """Owns one worker process. Concurrent calls take turns. Use `open`; close with `aclose`."""
 
@@ -50,8 +41,7 @@ class ReferenceScorer:
         self._command = command
         self._patience = patience
         self._turn = anyio.Lock()
-        self._process: Process | None = None
-        self._replies: BufferedByteReceiveStream | None = None
+        self._process: LineProcess | None = None
         self._asked = 0
         self._resting_until = 0.0
 
@@ -70,7 +60,7 @@ class ReferenceScorer:
         scorer = cls([sys.executable, "-B", "-m", "calsvc.model.reference", *arguments], patience)
         try:
             await scorer._start()
-        except _WorkerLost as error:
+        except ProcessLost as error:
             raise BundleError(f"the worker for the handout's own code cannot start: {error}") from None
         return scorer
 
@@ -94,84 +84,61 @@ class ReferenceScorer:
                     await anyio.sleep(self._patience.pause * 2 ** (attempt - 2))
                 try:
                     return await self._exchange(workout)
-                except _WorkerLost as error:
+                except ProcessLost as error:
                     reason = str(error)
             self._resting_until = anyio.current_time() + self._patience.rest
         raise ScoringError(f"the worker for the handout's own code died {self._patience.attempts} times: {reason}")
 
     async def aclose(self) -> None:
         """Let the worker end with its stdin; kill it when it does not within two seconds."""
-        with anyio.CancelScope(shield=True):
-            if self._process is not None and self._process.stdin is not None:
-                await self._process.stdin.aclose()
-                with anyio.move_on_after(2):
-                    await self._process.wait()
-            await self._discard()
+        process, self._process = self._process, None
+        if process is not None:
+            await process.end(2)
 
     async def _exchange(self, workout: Workout) -> float:
-        if self._process is None:
-            await self._start()
+        process = self._process or await self._start()
         self._asked += 1
         try:
             with anyio.fail_after(self._patience.row):
-                await self._send(Request(self._asked, workout))
-                reply = await self._receive()
+                await process.send(msgspec.json.encode(Request(self._asked, workout)))
+                reply = await _reply(process)
                 # A caller that was cancelled while waiting left its reply in the pipe.
                 while reply.n < self._asked:
-                    reply = await self._receive()
+                    reply = await _reply(process)
         except TimeoutError:
             await self._discard()
             raise ScoringError(f"the handout's own predict took longer than {self._patience.row:g} s") from None
-        except _WorkerLost:
+        except ProcessLost:
             await self._discard()
             raise
         if isinstance(reply.kcal, float):
             return reply.kcal
         raise ScoringError(str(reply.error))
 
-    async def _start(self) -> None:
-        try:
-            self._process = await anyio.open_process(self._command, stdin=PIPE, stdout=PIPE, stderr=None)
-        except OSError as error:
-            raise _WorkerLost(f"no process for it: {error.strerror}") from None
-        assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for
-        self._replies = BufferedByteReceiveStream(self._process.stdout)
+    async def _start(self) -> LineProcess:
+        self._process = process = await LineProcess.start(self._command)
         try:
             with anyio.fail_after(self._patience.start):
-                reply = await self._receive()
+                reply = await _reply(process)
         except TimeoutError:
             await self._discard()
-            raise _WorkerLost(f"not ready within {self._patience.start:g} s") from None
+            raise ProcessLost(f"not ready within {self._patience.start:g} s") from None
         except BaseException:
             await self._discard()
             raise
         if not reply.ready:
             await self._discard()
-            raise _WorkerLost(reply.error)
-
-    async def _send(self, request: Request) -> None:
-        assert self._process is not None  # noqa: S101 - a worker was started before
-        assert self._process.stdin is not None  # noqa: S101 - PIPE was asked for
-        try:
-            await self._process.stdin.send(msgspec.json.encode(request) + b"\n")
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
-            raise _WorkerLost(f"its stdin is closed: {error}") from None
-
-    async def _receive(self) -> Reply:
-        assert self._replies is not None  # noqa: S101 - a worker was started before
-        try:
-            line = await self._replies.receive_until(b"\n", _LONGEST_REPLY)
-            return msgspec.json.decode(line, type=Reply)
-        except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            raise _WorkerLost("it ended without an answer; its last words are on stderr") from None
-        except (anyio.DelimiterNotFound, msgspec.DecodeError) as error:
-            raise _WorkerLost(f"its answer is not of the protocol: {error}") from None
+            raise ProcessLost(str(reply.error))
+        return process
 
     async def _discard(self) -> None:
-        """Kill the worker, where there is one, and wait for its end."""
-        process, self._process, self._replies = self._process, None, None
+        process, self._process = self._process, None
         if process is not None:
-            with anyio.CancelScope(shield=True), suppress(ProcessLookupError):
-                if process.returncode is None:
-                    process.kill()
-                await process.aclose()
+            await process.kill()
+
+
+async def _reply(process: LineProcess) -> Reply:
+    try:
+        return msgspec.json.decode(await process.receive(), type=Reply)
+    except msgspec.DecodeError as error:
+        raise ProcessLost(f"its answer is not of the protocol: {error}") from None

@@ -9,8 +9,8 @@ import anyio
 from calsvc.feedback.quality import CHALLENGER, CHAMPION
 from calsvc.http.errors import CalsvcError
 from calsvc.model.bundle import Bundle, load_bundle
-from calsvc.registry.client import Credentials, Registry
-from calsvc.registry.opening import open_registry
+from calsvc.registry.client import Registry
+from calsvc.registry.mlflow_process import MlflowProcess
 from calsvc.registry.watch import Candidate, ModelWatch, Outcome, Role, WatchSettings, open_beside
 from calsvc.service import Service
 from calsvc.serving import Origin, ServingModel
@@ -87,9 +87,7 @@ class RegistrySource:
 
     def __init__(self, service: Service, model: RegisteredModel) -> None:
         settings = service.settings
-        secrets = (settings.tracking_token, settings.tracking_username, settings.tracking_password)
-        credentials = Credentials(*(each.get_secret_value() or None for each in secrets))
-        self._registry: Registry = open_registry(settings.tracking_uri.get_secret_value(), credentials)
+        self._registry: Registry = MlflowProcess(settings.tracking_uri.get_secret_value())
         self._watch = ModelWatch(
             WatchSettings(model=model, interval=settings.model_poll),
             self._registry,
@@ -111,7 +109,7 @@ class RegistrySource:
         self._watch.poke()
 
     async def aclose(self) -> None:
-        """Close the connection to the registry."""
+        """End the process that asks the registry."""
         await self._registry.aclose()
 
 

@@ -114,11 +114,6 @@ class Settings(BaseSettings):
         "http://..., https://... or sqlite:///PATH",
         "where runs and model versions are kept",
     )
-    tracking_token: SecretStr = _setting("MLFLOW_TRACKING_TOKEN", "", "text", "token that the registry asks for")
-    tracking_username: SecretStr = _setting("MLFLOW_TRACKING_USERNAME", "", "text", "user that the registry asks for")
-    tracking_password: SecretStr = _setting(
-        "MLFLOW_TRACKING_PASSWORD", "", "text", "password that the registry asks for"
-    )
     store: Annotated[Address, _checked(values.check_store)] = _setting(
         "CALSVC_STORE",
         "sqlite:///data/store/waiting.db",

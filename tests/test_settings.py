@@ -43,9 +43,6 @@ def test_every_key_is_read():
         "CALSVC_MODEL": "b",
         "CALSVC_MODEL_POLL": "5",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
-        "MLFLOW_TRACKING_TOKEN": "t",
-        "MLFLOW_TRACKING_USERNAME": "u",
-        "MLFLOW_TRACKING_PASSWORD": "p",
         "CALSVC_STORE": "memory://",
         "CALSVC_FEEDBACK_RETENTION": "7200",
         "CALSVC_FEEDBACK_DELAY": "5.5",
@@ -63,9 +60,6 @@ def test_every_key_is_read():
         model=Path("b"),
         model_poll=5.0,
         tracking_uri="http://127.0.0.1:5000",
-        tracking_token="t",  # noqa: S106
-        tracking_username="u",
-        tracking_password="p",  # noqa: S106
         store="memory://",
         feedback_retention=7200.0,
         feedback_delay=5.5,
@@ -137,9 +131,6 @@ SECRETS = {
     "CALSVC_TOKEN": "hunter1",
     "CALSVC_STORE": "redis://:p@hunter2@host/0",
     "MLFLOW_TRACKING_URI": "http://me:hunter3@host",
-    "MLFLOW_TRACKING_TOKEN": "hunter4",
-    "MLFLOW_TRACKING_USERNAME": "hunter5",
-    "MLFLOW_TRACKING_PASSWORD": "hunter6",
 }
 
 

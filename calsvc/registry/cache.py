@@ -24,7 +24,7 @@ import msgspec
 from calsvc.http.errors import BundleError, RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
 from calsvc.registry.client import Registry, Version
-from calsvc.training.files import replace_file, sync_folder, write_durably
+from calsvc.registry.files import replace_file, sync_folder, write_durably
 
 DEFAULT_FOLDER: Final = Path("data/registry")
 KEPT: Final = 3

@@ -48,28 +48,17 @@ class Registry(Protocol):
         """Write all files of a version to the folder `into`, which exists.
 
         Raises:
-            RegistryError: as above, and where there are none, too many, too large ones, or ones that would not stay
-                within `into`.
-            OSError: the disk refuses.
+            RegistryError: as above, and where there are none, too many, too large ones, or no plain files.
         """
 
     async def aclose(self) -> None:
-        """Release connections."""
+        """End what runs for it."""
 
 
 class Deadlines(NamedTuple):
     """How long a call may take, in seconds."""
 
-    connect: float = 2.0
     resolve: float = 5.0
     download: float = 60.0
-    child: float = 30.0
-    """of a process that imports MLflow first"""
-
-
-class Credentials(NamedTuple):
-    """What a protected MLflow server wants to see: a token, or a user's name and password."""
-
-    token: str | None = None
-    username: str | None = None
-    password: str | None = None
+    start: float = 30.0
+    """more for a call that has to start the process that imports MLflow"""

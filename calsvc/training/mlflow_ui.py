@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from calsvc.http.errors import RegistryError
+from calsvc.registry.embedded import ARTIFACTS, QUIET, database_of
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
-from calsvc.training.store import ARTIFACTS, QUIET, embedded_folder
 
 _LOOPBACK = "127.0.0.1"
 
@@ -21,9 +21,9 @@ _LOOPBACK = "127.0.0.1"
 def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     # Whoever has named a server for the other commands, this one for example, means the default database here.
     uri = settings.tracking_uri.get_secret_value()
-    if embedded_folder(uri) is None:
+    if database_of(uri) is None:
         uri = Settings().tracking_uri.get_secret_value()
-    folder = embedded_folder(uri) or Path()
+    folder = (database_of(uri) or Path()).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         socket.create_server((arguments.host, arguments.port)).close()

@@ -18,8 +18,8 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     import polars as pl  # noqa: PLC0415
 
     from calsvc.model.bundle import load_bundle  # noqa: PLC0415
+    from calsvc.registry.files import replace_file  # noqa: PLC0415
     from calsvc.training.batch import mae, predict_rows, rmsle  # noqa: PLC0415
-    from calsvc.training.files import replace_file  # noqa: PLC0415
     from calsvc.training.rows import TARGET, read_rows  # noqa: PLC0415
 
     data: Path = arguments.data or settings.handout_dir / TEST

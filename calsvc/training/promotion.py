@@ -19,7 +19,7 @@ from calsvc.training.store import (
     CHALLENGER,
     Store,
     aliases,
-    artifacts_at,
+    download,
     is_missing,
     model_name,
     open_store,
@@ -134,13 +134,13 @@ def fetch(store: Store, version: Version, into: Path) -> Bundle:
         BundleError: they are not a complete, unaltered bundle, or another version's.
     """
     with speaking_to(store.uri):
-        artifacts_at(store, version.source).download_artifacts("", str(into))
-    if not any(into.iterdir()):  # MLflow makes no difference between nothing there and no such place
+        folder = download(store, version.source, into)
+    if not any(folder.iterdir()):  # MLflow makes no difference between nothing there and no such place
         raise RegistryError(f"version {version.version} of {version.name} has no files at {version.source}")
     try:
-        bundle = load_bundle(into)
+        bundle = load_bundle(folder)
     except BundleError as error:
-        told = str(error).replace(f"{into.resolve()}/", "")
+        told = str(error).replace(f"{folder.resolve()}/", "")
         raise BundleError(f"version {version.version} of {version.name}: {told}") from None
     expected = version.tags.get("model_version", bundle.manifest.model_version)
     if bundle.manifest.model_version != expected:

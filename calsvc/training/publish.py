@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from calsvc.http.errors import BundleError
 from calsvc.model.bundle import MANIFEST, Bundle, Manifest, encode_manifest, load_bundle, sha256, version_of
-from calsvc.training.files import sync_folder, write_durably
+from calsvc.registry.files import sync_folder, write_durably
 
 KEPT: Final = 3
 _UNFINISHED: Final = ".unfinished-"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calsvc.handout.form import TEST, TRAIN, check_handout, fingerprint
 from calsvc.http.errors import HandoutError
 from calsvc.model.bundle import sha256
-from calsvc.training.files import replace_set
+from calsvc.registry.files import replace_set
 from calsvc.training.rows import Rows, read_rows
 
 

@@ -1,11 +1,4 @@
-"""Where runs and model versions are kept: an MLflow server, or an embedded database beside its folder of artifacts.
-
-    mlruns/mlflow.db     the database, for `sqlite:///mlruns/mlflow.db`
-    mlruns/artifacts/    the files of its runs
-
-The database names places as `mlflow-artifacts:/...`, relative to that folder, and never by a path. So the whole can be
-moved or mounted elsewhere, and a server over it (`mlflow_ui.py`) and the embedded store read what the other one wrote.
-MLflow itself resolves such names only through a server; `artifacts_at` does it for the embedded store.
+"""Where runs and model versions are kept: an MLflow server, or the embedded store (`calsvc/registry/embedded.py`).
 
 Importing MLflow takes two seconds: it happens when a store is opened. Needs the train extra.
 """
@@ -15,6 +8,7 @@ import getpass
 import importlib
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
 import warnings
@@ -23,30 +17,20 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from calsvc.http.errors import CalsvcError, RegistryError
 from calsvc.registry.client import Version
+from calsvc.registry.embedded import QUIET, database_of, local_folder
+from calsvc.registry.mlflow_child import version_of as as_version
 from calsvc.settings import Settings
 from calsvc.values import RegisteredModel
 from observability.addresses import without_user
 
-QUIET: Final = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_DISABLE_AGENT_HINT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_PRINT_MODEL_URLS_ON_CREATION": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-"""MLflow reports its use over the network unless it is told not to; the commands print what matters themselves."""
 _PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 """Seconds and repetitions; MLflow's own are 120 and 7, a quarter of an hour until a dead server is an error."""
 _FIRST_ANSWER: Final = 5.0
 """Seconds that a server may take to say that it is there."""
 _LONGEST_REASON: Final = 300
-ARTIFACTS: Final = "artifacts"
 CHALLENGER: Final = "challenger"
 """The alias of the version that was registered last."""
 _KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
@@ -72,7 +56,8 @@ def open_store(uri: str) -> Store:
     Raises:
         RegistryError: naming MLFLOW_TRACKING_URI, what happened and what to do; after some 5 s at most.
     """
-    folder = embedded_folder(uri)
+    database = database_of(uri)
+    folder = database.parent if database else None
     if folder is None:
         _demand_answer(uri)
     # Read while MLflow is imported. What the user has set himself about patience stands.
@@ -88,12 +73,6 @@ def open_store(uri: str) -> Store:
             return Store(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), uri, folder)
 
 
-def embedded_folder(uri: str) -> Path | None:
-    """Return the folder of an embedded database, None where the URI names a server."""
-    path = uri.removeprefix("sqlite:///")
-    return None if path == uri else Path(path.partition("?")[0]).parent
-
-
 def experiment(store: Store, name: str) -> str:
     """Return the id of an experiment, which is made where there is none."""
     with speaking_to(store.uri):
@@ -104,13 +83,22 @@ def experiment(store: Store, name: str) -> str:
         return str(store.client.create_experiment(name, artifact_location=location, tags=_KIND))
 
 
-def artifacts_at(store: Store, location: str) -> Any:
-    """Return MLflow's repository of the artifacts at `location`; it has `log_artifacts` and `download_artifacts`."""
-    parts = urlsplit(location)
-    if store.folder is not None and parts.scheme == "mlflow-artifacts":
-        location = (store.folder.resolve() / ARTIFACTS / parts.path.lstrip("/")).as_uri()
-    registry = importlib.import_module("mlflow.store.artifact.artifact_repository_registry")
-    return registry.get_artifact_repository(location, tracking_uri=store.uri, registry_uri=store.uri)
+def upload(store: Store, run: Any, folder: Path) -> None:
+    """Add the files of a folder to those of an MLflow run."""
+    if kept := local_folder(store.uri, run.info.artifact_uri):
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+    else:
+        store.client.log_artifacts(run.info.run_id, str(folder))
+
+
+def download(store: Store, location: str, into: Path) -> Path:
+    """Write the files at a location of MLflow's to a folder, or to one below it; return which."""
+    if kept := local_folder(store.uri, location):
+        if kept.is_dir():
+            shutil.copytree(kept, into, dirs_exist_ok=True)
+        return into
+    artifacts = importlib.import_module("mlflow.artifacts")
+    return Path(artifacts.download_artifacts(location, dst_path=str(into), tracking_uri=store.uri))
 
 
 def aliases(store: Store, name: str) -> dict[str, str]:
@@ -138,15 +126,7 @@ def version_of(store: Store, name: str, number: str) -> Version:
             if is_missing(error):
                 raise RegistryError(f"there is no version {number} of {name} at {without_user(store.uri)}") from None
             raise
-    return Version(
-        name=name,
-        version=str(found.version),
-        run_id=found.run_id or None,
-        source=found.source,
-        aliases=tuple(found.aliases),
-        created=found.creation_timestamp / 1000,
-        tags=dict(found.tags),
-    )
+    return as_version(found)
 
 
 @contextmanager

@@ -27,12 +27,12 @@ from calsvc.training.split import existing_split
 from calsvc.training.store import (
     CHALLENGER,
     Store,
-    artifacts_at,
     experiment,
     is_missing,
     model_name,
     open_store,
     speaking_to,
+    upload,
     user_name,
 )
 
@@ -68,9 +68,13 @@ class TrainingRun:
 
     store: Store
     model: str
-    run_id: str
-    artifacts: str
-    """Where MLflow keeps the run's files"""
+    run: Any
+    """MLflow's"""
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of it."""
+        return str(self.run.info.run_id)
 
     def record(self, trained: Trained) -> Registered:
         """Log the training, register its bundle as the challenger, and end the run.
@@ -117,7 +121,7 @@ class TrainingRun:
             for name, content in files.items():
                 (Path(scratch) / name).parent.mkdir(exist_ok=True)
                 (Path(scratch) / name).write_bytes(content)
-            artifacts_at(self.store, self.artifacts).log_artifacts(scratch)
+            upload(self.store, self.run, Path(scratch))
 
     def _register(self, trained: Trained) -> str:
         manifest = trained.bundle.manifest
@@ -135,7 +139,9 @@ class TrainingRun:
             if not is_missing(error):
                 raise
             client.create_registered_model(self.model)
-        version = client.create_model_version(self.model, f"{self.artifacts}/{BUNDLE}", self.run_id, tags=tags)
+        version = client.create_model_version(
+            self.model, f"{self.run.info.artifact_uri}/{BUNDLE}", self.run_id, tags=tags
+        )
         client.set_registered_model_alias(self.model, CHALLENGER, str(version.version))
         return str(version.version)
 
@@ -150,7 +156,7 @@ def open_run(settings: Settings) -> TrainingRun:
     tags = {"mlflow.source.name": "just train", "mlflow.user": user_name()}
     with speaking_to(store.uri):
         run = store.client.create_run(experiment(store, name), tags=tags)
-    return TrainingRun(store, name, run.info.run_id, run.info.artifact_uri)
+    return TrainingRun(store, name, run)
 
 
 def files_of(trained: Trained) -> dict[str, bytes]:

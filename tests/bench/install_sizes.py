@@ -1,4 +1,4 @@
-"""What the serving core takes on disk, and what it takes with the train extra: two installs from the lock file."""
+"""What the serving core takes on disk, alone and with an extra: installs from the lock file."""
 
 import os
 import shutil
@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[2]
-INSTALLS: Final = {"serving core": (), "with the train extra": ("--extra", "train")}
+INSTALLS: Final = {
+    "serving core": (),
+    "with the registry extra": ("--extra", "registry"),
+    "with the train extra": ("--extra", "train"),
+}
 MIB: Final = 2**20
 
 

@@ -35,13 +35,15 @@ class StandIn(ThreadingHTTPServer):
         if path == f"{API}/registered-models/alias":
             number = self.aliases.get(query["alias"])
             return None if number is None else {"model_version": self._version(number)}
+        if path == f"{API}/registered-models/get":
+            return {"registered_model": {"name": query["name"]}}
         if path == f"{API}/model-versions/get-download-uri":
             return {"artifact_uri": f"mlflow-artifacts:/{query['version']}"}
         number, _, name = (query.get("path") or path.removeprefix(f"{PROXY}/")).partition("/")
         folder = self.versions[number]
         if name:
             return (folder / name).read_bytes()
-        return {"files": [{"path": each.name, "file_size": each.stat().st_size} for each in folder.iterdir()]}
+        return {"files": [{"path": each.name, "is_dir": False} for each in folder.iterdir()]}
 
     def _version(self, number: str) -> dict[str, Any]:
         source = f"mlflow-artifacts:/{number}"

@@ -24,7 +24,7 @@ pytestmark = needs("docker")
 CAP = 0.25
 """CPUs; far less than one thread would take."""
 PROGRAMS = ("pip", "pip3", "uv", "gcc", "cc", "curl", "git")
-LIBRARIES = ("pip", "setuptools", "pandas", "sklearn", "xgboost", "polars", "mlflow", "aiohttp")
+LIBRARIES = ("pip", "setuptools", "pandas", "sklearn", "xgboost", "polars", "sqlalchemy", "aiohttp")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.handouts import write_handout
-from tests.service_process import ROOT, service_process
+from tests.service_process import service_process
 from tests.serving import serving
 
 pytestmark = pytest.mark.slow
@@ -69,11 +69,11 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside
 
 
 def test_training_and_serving_send_no_request_and_leave_no_file(outside: Outside, tmp_path: Path) -> None:
-    """A proxy receives nothing for 15 s, and no id of the device is written."""
+    """A proxy receives nothing for 15 s, and no id of the device is written; the registry's process is among them."""
     handout = write_handout(tmp_path / "handout")
-    bundle = tmp_path / "data" / "bundle"
-    environ = {"CALSVC_HANDOUT_DIR": str(handout), "CALSVC_MODEL": str(bundle)}
+    environ = {"CALSVC_HANDOUT_DIR": str(handout), "CALSVC_MODEL": "models:/calories@champion"}
     outside.run(tmp_path, "calsvc.training.train", **environ)
-    with service_process(tmp_path, outside.environ | environ, folder_of_process=ROOT):
+    outside.run(tmp_path, "calsvc.training.promote", **environ)
+    with service_process(tmp_path, outside.environ | environ, folder_of_process=tmp_path):
         time.sleep(LISTENING)
     assert (outside.asked, outside.written()) == ([], [])

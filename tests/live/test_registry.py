@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -16,8 +17,8 @@ import pytest
 from calsvc.http.errors import RegistryError
 from calsvc.model.bundle import Bundle
 from calsvc.registry.cache import BundleCache
-from calsvc.registry.client import Deadlines, Version
-from calsvc.registry.opening import open_registry
+from calsvc.registry.client import MAX_BYTES, MAX_FILES, Deadlines, Version
+from calsvc.registry.mlflow_process import MlflowProcess
 from tests.making import Trained
 from tests.service_process import PATIENCE, free_port
 
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 QUIET = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 API = "api/2.0/mlflow"
+PATIENT = Deadlines(PATIENCE, PATIENCE, PATIENCE)
 
 REGISTER = """
 import json, sys
@@ -166,7 +168,7 @@ def server(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 async def fetched(uri: str, alias: str, folder: Path) -> tuple[Version, Bundle]:
     """Resolve an alias and fetch its bundle."""
-    registry = open_registry(uri, deadlines=Deadlines(PATIENCE, PATIENCE, PATIENCE, PATIENCE))
+    registry = MlflowProcess(uri, PATIENT)
     try:
         version = await registry.resolve("calories", alias)
         assert version is not None
@@ -193,7 +195,7 @@ async def test_a_version_comes_byte_by_byte(server: MlflowServer, trained: Train
 
 async def test_what_is_not_there_is_none(server: MlflowServer) -> None:
     """Neither the model nor the alias is an error."""
-    registry = open_registry(server.uri)
+    registry = MlflowProcess(server.uri, PATIENT)
     assert await registry.resolve("calories", "nobody") is None
     assert await registry.resolve("nothing", "champion") is None
     await registry.aclose()
@@ -201,7 +203,7 @@ async def test_what_is_not_there_is_none(server: MlflowServer) -> None:
 
 async def test_an_alias_that_is_moved_and_a_version_that_is_deleted(server: MlflowServer, tmp_path: Path) -> None:
     """The next question sees it; a version that went in between is an error, and its copy stays."""
-    registry = open_registry(server.uri)
+    registry = MlflowProcess(server.uri, PATIENT)
     number = server.versions["by_run"]
     server.call("POST", "registered-models/alias", name="calories", alias="moving", version=server.versions["disk"])
     assert (await registry.resolve("calories", "moving")) is not None
@@ -217,7 +219,7 @@ async def test_an_alias_that_is_moved_and_a_version_that_is_deleted(server: Mlfl
     server.call("DELETE", "model-versions/delete", name="calories", version=latest.version)
     assert (await registry.resolve("calories", "latest")) != latest
     (tmp_path / "into").mkdir()
-    with pytest.raises(RegistryError, match=f"{server.uri} answers with status 404, .*version={latest.version}"):
+    with pytest.raises(RegistryError, match=f"{server.uri} cannot be read: .*version={latest.version}"):
         await registry.download(latest, tmp_path / "into")
     assert await cache.fetch(registry, latest) == bundle
     await registry.aclose()
@@ -228,7 +230,7 @@ async def test_a_server_that_hangs_and_one_that_is_gone(server: MlflowServer, tm
     version, bundle = await fetched(server.uri, "champion", tmp_path)
     cache = BundleCache(tmp_path)
     await cache.remember("champion", version)
-    registry = open_registry(server.uri, deadlines=Deadlines(resolve=0.5, download=0.5))
+    registry = MlflowProcess(server.uri, Deadlines(resolve=2.5, download=2.5, start=PATIENCE))
 
     async def out_of_reach(message: str) -> None:
         for call in (registry.resolve("calories", "champion"), registry.download(version, tmp_path)):
@@ -244,7 +246,7 @@ async def test_a_server_that_hangs_and_one_that_is_gone(server: MlflowServer, tm
         server.signal(signal.SIGCONT)
     server.stop()
     try:
-        await out_of_reach("is out of reach")
+        await out_of_reach("cannot be read: .*(refused|reset)")
     finally:
         await registry.aclose()
         await anyio.to_thread.run_sync(server.start)
@@ -256,7 +258,7 @@ async def test_the_embedded_store_is_read_without_a_server(trained: Trained, tmp
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     versions = register(REGISTER_ON_DISK, REGISTER_BESIDE, uri=uri, bundle=trained.bundle.folder, folder=tmp_path)
     before = (tmp_path / "mlflow.db").read_bytes()
-    registry = open_registry(uri)
+    registry = MlflowProcess(uri, PATIENT)
     for alias, number in versions.items():
         version = await registry.resolve("calories", alias)
         assert version is not None
@@ -266,3 +268,43 @@ async def test_the_embedded_store_is_read_without_a_server(trained: Trained, tmp
     assert await registry.resolve("calories", "nobody") is None
     assert await registry.resolve("nothing", "champion") is None
     assert (tmp_path / "mlflow.db").read_bytes() == before
+
+    champion = await registry.resolve("calories", "champion")
+    assert champion is not None
+    kept = tmp_path / "artifacts" / champion.source.removeprefix("mlflow-artifacts:/")
+    await refused(registry, champion, tmp_path / "1", "link in calories .*, which is no file", lambda: link(kept))
+    await refused(registry, champion, tmp_path / "2", f"more than {MAX_FILES} files", lambda: fill(kept, MAX_FILES))
+    await refused(registry, champion, tmp_path / "3", f"more than {MAX_FILES} files", lambda: fill(kept, 0))
+    await refused(registry, champion, tmp_path / "4", "no files of calories .*: were they deleted", lambda: empty(kept))
+    await registry.aclose()
+
+
+async def refused(
+    registry: MlflowProcess, version: Version, into: Path, message: str, change: Callable[[], None]
+) -> None:
+    """Change the files of a version, and expect that its download fails."""
+    await anyio.to_thread.run_sync(change)
+    await anyio.Path(into).mkdir()
+    with pytest.raises(RegistryError, match=message):
+        await registry.download(version, into)
+
+
+def empty(folder: Path) -> None:
+    """Remove a folder."""
+    shutil.rmtree(folder)
+
+
+def link(folder: Path) -> None:
+    """Add a link to a place elsewhere."""
+    (folder / "link").symlink_to("/etc/hostname")
+
+
+def fill(folder: Path, files: int) -> None:
+    """Leave so many empty files in a folder, and where that is none, a single one that is too large."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for number in range(files + 1):
+        (folder / str(number)).touch()
+    if files == 0:
+        with (folder / "large").open("wb") as file:
+            file.truncate(MAX_BYTES + 1)

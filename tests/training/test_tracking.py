@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from calsvc.http.errors import BundleError, HandoutError, RegistryError
 from calsvc.model.bundle import load_bundle, sha256
+from calsvc.registry.embedded import database_of
 from calsvc.settings import Settings
 from calsvc.training.pipeline import Order, Summary, train_bundle
 from calsvc.training.promotion import fetch
-from calsvc.training.store import Store, aliases, artifacts_at, embedded_folder, open_store, speaking_to, version_of
+from calsvc.training.store import Store, aliases, download, open_store, speaking_to, version_of
 from calsvc.training.tracking import read_params, usable_name
 from calsvc.values import RegisteredModel
 from tests.handouts import write_handout
@@ -269,21 +270,21 @@ def test_artifacts_that_are_gone_are_a_registry_error(recorded: Recorded, tmp_pa
 
 def test_artifacts_at_a_plain_path_are_read_there(recorded: Recorded, tmp_path: Path) -> None:
     """An experiment that was made by other means keeps its own location."""
-    artifacts_at(recorded.store, recorded.kept.as_uri()).download_artifacts("plots", str(tmp_path))
-    assert (tmp_path / "plots" / "residuals.png").is_file()
+    folder = download(recorded.store, f"{recorded.kept.as_uri()}/plots", tmp_path)
+    assert (folder / "residuals.png").is_file()
 
 
 @pytest.mark.parametrize(
-    ("uri", "folder"),
+    ("uri", "database"),
     [
-        ("sqlite:///mlruns/mlflow.db", Path("mlruns")),
-        ("sqlite:////srv/a b/x.db?timeout=5", Path("/srv/a b")),
+        ("sqlite:///mlruns/mlflow.db", Path("mlruns/mlflow.db")),
+        ("sqlite:////srv/a b/x.db?timeout=5", Path("/srv/a b/x.db")),
         ("https://mlflow.example/x", None),
     ],
 )
-def test_the_folder_of_a_store(uri: str, folder: Path | None) -> None:
-    """That of the database file; a server has none."""
-    assert embedded_folder(uri) == folder
+def test_the_database_of_a_tracking_uri(uri: str, database: Path | None) -> None:
+    """A file; a server has none."""
+    assert database_of(uri) == database
 
 
 def test_parameters_are_short_and_not_too_many(tmp_path: Path) -> None:

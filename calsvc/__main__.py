@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 
 from calsvc.http.errors import BundleError, CalsvcError, HandoutError, SettingsError
+from calsvc.model.threads import available_cpus, thread_caps
+from calsvc.registry.address import RegisteredModel
 from calsvc.settings import Settings
-from calsvc.threads import available_cpus, thread_caps
-from calsvc.values import RegisteredModel
 from observability import otel_environment
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

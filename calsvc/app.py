@@ -17,7 +17,7 @@ from calsvc.endpoints import CALLS, FOR_ALL, QUIET, State, calls, for_operators
 from calsvc.http import errors
 from calsvc.http.middleware import CloseWhileDraining, SecurityHeaders
 from calsvc.http.problems import http_problem, starlette_problem
-from calsvc.loading import ModelSource
+from calsvc.registry.loading import ModelSource
 from calsvc.service import Service
 from calsvc.web.routes import Page
 from observability.events import tell

@@ -14,10 +14,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from calsvc.http.errors import NotReady
+from calsvc.http.info import describe
 from calsvc.http.middleware import BearerToken, InFlightLimit, JsonBody
 from calsvc.http.openapi import document
 from calsvc.http.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
-from calsvc.info import describe
 from calsvc.lifecycle import Phase
 from calsvc.service import Service
 from calsvc.web import routes as page

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from calsvc import __version__
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle, Phase
-from calsvc.loading import ModelSource, open_model_source
+from calsvc.registry.loading import ModelSource, open_model_source
 from calsvc.service import Service, create_service
 from calsvc.settings import Settings
 from observability.events import tell

@@ -4,21 +4,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
+from opentelemetry.trace import StatusCode, Tracer
+
 from calsvc.feedback.opening import create_store
 from calsvc.feedback.quality import CHALLENGER, Pair, Scoreboard, Series
-from calsvc.feedback.records import Remembered, Shadow, SpanRef
+from calsvc.feedback.records import Joined, Remembered, Shadow, SpanRef
 from calsvc.feedback.store import JoinStore, LateJoin
 from calsvc.http.errors import NotReady, ScoringError, TruthConflict, UnknownId
 from calsvc.http.middleware import InFlight
 from calsvc.http.schema import Feedback, RecordId, Workout
 from calsvc.lifecycle import Lifecycle
 from calsvc.metering import Meters
-from calsvc.serving import ServingModel
+from calsvc.registry.serving import ServingModel
 from calsvc.settings import Settings
-from calsvc.steps import joined, scored
 from observability.events import tell
 from observability.profiles import Profiles
-from observability.signals import CHALLENGER_SILENT, MODEL_INSTALLED
+from observability.signals import CHALLENGER_SILENT, JOIN, MODEL_INSTALLED, SCORE
 from observability.telemetry import Telemetry
 from observability.tracing import recording_span
 
@@ -111,7 +112,7 @@ class Service:
 
     async def predict(self, model: ServingModel, workout: Workout) -> Answer:
         """Score a workout and remember the prediction. It counts only when it was sent: see `answered`."""
-        kcal = await scored(self.telemetry.tracer, model, workout)
+        kcal = await _scored(self.telemetry.tracer, model, workout)
         made_at = self.clock()
         made_in = None
         if (span := recording_span()) is not None:
@@ -148,7 +149,7 @@ class Service:
         now = self.clock()
         joining = self.store.join(feedback.id, feedback.Calories, now)
         try:
-            status, prediction = await joined(self.telemetry.tracer, joining)
+            status, prediction = await _joined(self.telemetry.tracer, joining)
         except UnknownId:
             self.meters.joined("unknown")
             raise
@@ -199,6 +200,36 @@ class Service:
         if await self.store.attach(workout.id, answer.made_at, Shadow(kcal, challenger.series)):
             self.scoreboard.predicted(challenger.series, kcal, answer.made_at)
         self.meters.shadowed("scored")
+
+
+async def _scored(tracer: Tracer, model: ServingModel, workout: Workout) -> float:
+    """Return what `ServingModel.score` returns."""
+    if recording_span() is None:
+        return await model.score(workout)
+    with tracer.start_as_current_span(SCORE.name, attributes=model.told) as span:
+        try:
+            return await model.score(workout)
+        except Exception as error:
+            span.set_attribute("error.type", type(error).__name__)
+            raise
+
+
+async def _joined(tracer: Tracer, joining: Awaitable[Joined]) -> Joined:
+    """Return what `JoinStore.join` returns. An unknown id and a conflict are outcomes, not faults."""
+    if recording_span() is None:
+        return await joining
+    with tracer.start_as_current_span(JOIN.name, record_exception=False, set_status_on_exception=False) as span:
+        try:
+            found = await joining
+        except (UnknownId, TruthConflict) as outcome:
+            span.set_attribute("outcome", "unknown" if isinstance(outcome, UnknownId) else "conflict")
+            raise
+        except Exception as error:
+            span.set_attribute("error.type", type(error).__name__)
+            span.set_status(StatusCode.ERROR)
+            raise
+        span.set_attribute("outcome", found.status)
+        return found
 
 
 def _registered(model: ServingModel) -> dict[str, str]:

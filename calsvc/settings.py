@@ -12,10 +12,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, Secret, SecretStr, 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from calsvc import values
-from calsvc.bearer import EXPECTED, FILE_EXPECTED, check_token, token_in
+from calsvc.feedback.address import check_store
+from calsvc.http import HOST, PORT
 from calsvc.http.errors import SettingsError, UnknownSetting
-from calsvc.values import RegisteredModel
+from calsvc.http.token import EXPECTED, FILE_EXPECTED, check_token, token_in
+from calsvc.registry.address import RegisteredModel, check_tracking, model_address
 from observability import addresses
 from observability.addresses import scheme_of
 
@@ -65,8 +66,8 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", validate_by_name=True, hide_input_in_errors=True, allow_inf_nan=False
     )
 
-    host: str = _setting("CALSVC_HOST", values.HOST, "a host name or address", "address to listen on", pattern=r"^\S*$")
-    port: int = _setting("CALSVC_PORT", values.PORT, "an integer {ge}..{le} (0: any free port)", "port", ge=0, le=65535)
+    host: str = _setting("CALSVC_HOST", HOST, "a host name or address", "address to listen on", pattern=r"^\S*$")
+    port: int = _setting("CALSVC_PORT", PORT, "an integer {ge}..{le} (0: any free port)", "port", ge=0, le=65535)
     admin_port: int | None = _setting(
         "CALSVC_ADMIN_PORT",
         None,
@@ -97,7 +98,7 @@ class Settings(BaseSettings):
     handout_dir: Path = _setting(
         "CALSVC_HANDOUT_DIR", "handout_from DS_agent", "a folder", "the data scientist's folder"
     )
-    model: Annotated[Path | RegisteredModel, BeforeValidator(values.model_address)] = _setting(
+    model: Annotated[Path | RegisteredModel, BeforeValidator(model_address)] = _setting(
         "CALSVC_MODEL", "data/bundle", "a bundle directory, or models:/NAME@ALIAS", "what is served"
     )
     model_poll: float = _setting(
@@ -108,13 +109,13 @@ class Settings(BaseSettings):
         ge=0.1,
         le=DAY,
     )
-    tracking_uri: Annotated[Address, _checked(values.check_tracking)] = _setting(
+    tracking_uri: Annotated[Address, _checked(check_tracking)] = _setting(
         "MLFLOW_TRACKING_URI",
         "sqlite:///mlruns/mlflow.db",
         "http://..., https://... or sqlite:///PATH",
         "where runs and model versions are kept",
     )
-    store: Annotated[Address, _checked(values.check_store)] = _setting(
+    store: Annotated[Address, _checked(check_store)] = _setting(
         "CALSVC_STORE",
         "sqlite:///data/store/waiting.db",
         "memory://, sqlite:///PATH or redis://HOST:PORT/DB (rediss:// with TLS)",

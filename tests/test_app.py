@@ -13,7 +13,7 @@ from calsvc.app import create_app
 from calsvc.http.errors import CalsvcError
 from calsvc.http.problems import PROBLEMS
 from calsvc.lifecycle import Lifecycle
-from calsvc.loading import open_model_source
+from calsvc.registry.loading import open_model_source
 from calsvc.service import create_service
 from calsvc.settings import Settings
 from observability.telemetry import Telemetry

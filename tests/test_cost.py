@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message
 
 from calsvc.app import create_app
 from calsvc.lifecycle import Lifecycle
-from calsvc.loading import open_model_source
+from calsvc.registry.loading import open_model_source
 from calsvc.service import create_service
 from calsvc.settings import Settings
 from observability.telemetry import Telemetry

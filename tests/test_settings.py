@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from calsvc.http.errors import SettingsError
+from calsvc.model.threads import cpu_threads, thread_caps
+from calsvc.registry.address import RegisteredModel
 from calsvc.settings import NOT_SETTINGS, Settings
-from calsvc.threads import cpu_threads, thread_caps
-from calsvc.values import RegisteredModel
 from tests.conftest import run_module
 
 ROOT = Path(__file__).parents[1]

@@ -14,8 +14,8 @@ from calsvc.feedback.quality import squared_log_error
 from calsvc.http.errors import ScoringError
 from calsvc.http.schema import Workout
 from calsvc.model.bundle import Bundle, Engine, load_bundle
+from calsvc.registry.serving import ServingModel
 from calsvc.service import SHADOW_LOOP_LAG, SHADOWS_AT_ONCE
-from calsvc.serving import ServingModel
 from tests.test_app import Service, running
 
 RECORD: Final = Workout(id=7, Age=40, Height=172, Weight=71, Duration=24, Heart_Rate=106, Body_Temp=40, Sex="f")

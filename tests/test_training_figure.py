@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from calsvc.model.bundle import Bundle, load_bundle
-from calsvc.serving import ServingModel
+from calsvc.registry.serving import ServingModel
 from tests.test_app import Service, running
 from tests.test_shadow import Challenger, challenge, in_the_loop
 

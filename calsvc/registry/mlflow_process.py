@@ -16,10 +16,10 @@ import msgspec
 
 from calsvc.http.errors import RegistryError
 from calsvc.model.line_process import LineProcess, ProcessLost
+from calsvc.registry.address import check_tracking
 from calsvc.registry.client import MAX_BYTES, MAX_FILES, TOO_MUCH, Deadlines, Version
 from calsvc.registry.embedded import QUIET, database_of
 from calsvc.registry.mlflow_child import Reply, Request
-from calsvc.values import check_tracking
 from observability.addresses import scheme_of, without_user
 
 CHILD: Final = (sys.executable, "-m", "calsvc.registry.mlflow_child")

@@ -15,10 +15,10 @@ import anyio
 from calsvc.http.errors import BundleError, CalsvcError, RegistryError
 from calsvc.model.bundle import Bundle
 from calsvc.model.scorer import Scorer, open_scorer
+from calsvc.registry.address import RegisteredModel
 from calsvc.registry.cache import BundleCache
 from calsvc.registry.client import Registry, Version
 from calsvc.settings import Settings
-from calsvc.values import RegisteredModel
 from observability.events import tell
 from observability.signals import MODEL_CHECK_FAILED, MODEL_KEPT, MODEL_NOT_REMEMBERED, MODEL_RESTORED
 

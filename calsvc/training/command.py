@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 
 from calsvc.http.errors import CalsvcError, SettingsError
+from calsvc.model.threads import available_cpus, thread_caps
 from calsvc.settings import Settings
-from calsvc.threads import available_cpus, thread_caps
 
 
 def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace, Settings], None]) -> int:

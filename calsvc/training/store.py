@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from calsvc.http.errors import CalsvcError, RegistryError
+from calsvc.registry.address import RegisteredModel
 from calsvc.registry.client import Version
 from calsvc.registry.embedded import QUIET, database_of, local_folder
 from calsvc.registry.mlflow_child import version_of as as_version
 from calsvc.settings import Settings
-from calsvc.values import RegisteredModel
 from observability.addresses import without_user
 
 _PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}

@@ -7,8 +7,8 @@ from prometheus_client import Histogram
 
 from calsvc.feedback.quality import CHAMPION, Coverage, Quality, SeriesSnapshot
 from calsvc.feedback.records import StoreStatistics
+from calsvc.registry.serving import ServingModel
 from calsvc.service import Service
-from calsvc.serving import ServingModel
 from observability.instruments import bucket_counts
 from observability.signals import LATENCY_BUCKETS
 

@@ -9,8 +9,8 @@ from typing import Final
 from msgspec import Struct
 
 from calsvc.model.bundle import load_bundle
+from calsvc.model.threads import available_cpus
 from calsvc.settings import Settings
-from calsvc.threads import available_cpus
 from observability.provenance import git_sha, library_versions
 
 LIBRARIES: Final = (

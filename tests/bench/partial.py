@@ -61,7 +61,7 @@ class Unobserved:
 
 
 REPLACEMENTS = {
-    "scoring": {"calsvc.loading.open_beside": constant_scorer},
+    "scoring": {"calsvc.registry.loading.open_beside": constant_scorer},
     "store": {"calsvc.service.create_store": Forgetful},
     "metrics": {"calsvc.app.RequestTelemetry": Unobserved, "calsvc.service.Service.answered": nothing},
     "logs": {},
@@ -72,7 +72,7 @@ def main(parts: list[str]) -> int:
     """Serve without `parts`."""
     import calsvc.__main__  # noqa: PLC0415
     import calsvc.app  # noqa: PLC0415
-    import calsvc.loading  # noqa: PLC0415
+    import calsvc.registry.loading  # noqa: PLC0415
 
     if "logs" in parts:
         logging.disable(logging.INFO)

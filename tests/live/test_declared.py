@@ -29,11 +29,11 @@ from tests.observability.test_otlp import LocalCollector
 
 from calsvc.http.errors import RegistryError
 from calsvc.model.bundle import Bundle, load_bundle
+from calsvc.registry.address import RegisteredModel
+from calsvc.registry.serving import ServingModel
 from calsvc.registry.watch import ModelWatch, WatchSettings
 from calsvc.server import uvicorn_config
-from calsvc.serving import ServingModel
 from calsvc.training.publish import publish
-from calsvc.values import RegisteredModel
 from observability import profiles, signals
 from observability.logs import IN_LINES, JsonLines, LineHandler
 from observability.provenance import resource_of

@@ -17,10 +17,10 @@ from calsvc.http.schema import Workout
 from calsvc.model.bundle import ONNX, Bundle, Engine
 from calsvc.model.scorer import Scorer, open_scorer
 from calsvc.model.target import Target
+from calsvc.registry.address import RegisteredModel
 from calsvc.registry.watch import Candidate, ModelWatch, Opener, Outcome, Role, WatchSettings, open_beside
 from calsvc.settings import Settings
 from calsvc.training.publish import publish
-from calsvc.values import RegisteredModel
 from tests.clock import Clock
 from tests.making import Trained
 from tests.registry.test_cache import Shelf, spoiled, version_of
@@ -481,7 +481,7 @@ def test_serving_from_a_registry_needs_nothing_of_the_training_stack() -> None:
     """Following an alias imports no MLflow into the service, and nothing else of the extras."""
     program = """
 import sys
-from calsvc import loading
+from calsvc.registry import loading
 from calsvc.registry.mlflow_process import MlflowProcess
 MlflowProcess("http://127.0.0.1:1"), MlflowProcess("sqlite:///nowhere/mlflow.db")
 heavy = {"joblib", "mlflow", "onnx", "onnxmltools", "pandas", "polars", "yaml", "rich", "sklearn", "xgboost"}

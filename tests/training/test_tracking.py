@@ -8,19 +8,19 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.test_probe import answering
 
 from calsvc.http.errors import BundleError, HandoutError, RegistryError
 from calsvc.model.bundle import load_bundle, sha256
+from calsvc.registry.address import RegisteredModel
 from calsvc.registry.embedded import database_of
 from calsvc.settings import Settings
 from calsvc.training.pipeline import Order, Summary, train_bundle
 from calsvc.training.promotion import fetch
 from calsvc.training.store import Store, aliases, download, open_store, speaking_to, version_of
 from calsvc.training.tracking import read_params, usable_name
-from calsvc.values import RegisteredModel
 from tests.handouts import write_handout
 from tests.service_process import free_port
-from tests.test_probe import answering
 
 pytestmark = pytest.mark.slow
 

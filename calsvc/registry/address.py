@@ -1,30 +1,10 @@
-"""What the text of a setting may be, where that takes more than a type and a range.
-
-Each function raises ValueError, without the text, where it does not accept one.
-"""
+"""Addresses of the registry and of a model in it. What cannot be one raises ValueError, without the text."""
 
 import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from observability.addresses import http_url
-
-HOST: Final = "127.0.0.1"
-PORT: Final = 8000
-
-
-def check_store(address: str) -> None:
-    """Check where predictions wait: in memory, in a SQLite file, or in Redis or Valkey."""
-    if address == "memory://" or re.fullmatch("sqlite:///.+", address):
-        return
-    try:
-        url = urlsplit(address)
-        usable = url.scheme in {"redis", "rediss"} and url.hostname and url.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not re.fullmatch(r"(/\d*)?", url.path):
-        raise ValueError("not the address of a store")
 
 
 def check_tracking(address: str) -> None:
@@ -56,8 +36,3 @@ def model_address(given: Any) -> Path | RegisteredModel:
     if match := _REGISTERED.fullmatch(given):
         return RegisteredModel(**match.groupdict())
     raise ValueError("not a model of the registry")
-
-
-def true_or_false(given: Any) -> Any:
-    """Parse true or false, in letters of either size; pydantic would take yes, on and 1, too."""
-    return {"true": True, "false": False}.get(str(given).lower())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from calsvc.http.errors import SettingsError
-from calsvc.probe import address
+from calsvc.http.probe import address
 from tests.conftest import Workshop
 from tests.service_process import free_port, service_process
 
@@ -20,7 +20,7 @@ from tests.service_process import free_port, service_process
 def probe(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run it as a health check does."""
     return subprocess.run(
-        [sys.executable, "-m", "calsvc.probe", *arguments],
+        [sys.executable, "-m", "calsvc.http.probe", *arguments],
         env=os.environ | environ,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Is the service of this container well? `python -m calsvc.probe [PATH]` asks it, as CALSVC_HOST and CALSVC_PORT say.
+"""Is the service of this container well? `python -m calsvc.http.probe [PATH]` asks at CALSVC_HOST and CALSVC_PORT.
 
 For the health check of an image that has no curl. It runs every few seconds within the service's own share of the CPU,
 so it loads next to nothing: neither an HTTP client nor pydantic, and of the settings only the defaults of those two.
@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+from calsvc.http import HOST, PORT
 from calsvc.http.errors import SettingsError
-from calsvc.values import HOST, PORT
 
 PATIENCE: Final = 4.0
 """Seconds for the whole answer; less than the health check itself may take."""

@@ -6,9 +6,9 @@ from typing import Any, Final
 from calsvc import __version__
 from calsvc.model.bundle import encode_manifest, sha256
 from calsvc.model.scorer import ONNX_THREADS
+from calsvc.model.threads import available_cpus, threads_in_force
+from calsvc.registry.serving import ServingModel
 from calsvc.service import Service
-from calsvc.serving import ServingModel
-from calsvc.threads import available_cpus, threads_in_force
 from observability.provenance import git_sha, library_versions
 
 LIBRARIES: Final = ("msgspec", "numpy", "onnxruntime", "opentelemetry-sdk", "starlette", "uvicorn")

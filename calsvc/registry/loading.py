@@ -9,12 +9,12 @@ import anyio
 from calsvc.feedback.quality import CHALLENGER, CHAMPION
 from calsvc.http.errors import CalsvcError
 from calsvc.model.bundle import Bundle, load_bundle
+from calsvc.registry.address import RegisteredModel
 from calsvc.registry.client import Registry
 from calsvc.registry.mlflow_process import MlflowProcess
+from calsvc.registry.serving import Origin, ServingModel
 from calsvc.registry.watch import Candidate, ModelWatch, Outcome, Role, WatchSettings, open_beside
 from calsvc.service import Service
-from calsvc.serving import Origin, ServingModel
-from calsvc.values import RegisteredModel
 from observability.events import tell
 from observability.signals import MODEL_KEPT
 

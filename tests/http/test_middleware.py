@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from calsvc.http.errors import Overloaded
 from calsvc.http.middleware import MAX_BODY, InFlight, InFlightLimit, JsonBody
+from calsvc.lifecycle import Phase
 from observability.instruments import create_histogram
 from observability.logs import JsonLines
 from observability.requests import Paths, RequestTelemetry
@@ -27,6 +29,7 @@ from observability.signals import REQUEST_DURATION
 from observability.telemetry import Telemetry
 from tests.http.test_schema import workout
 from tests.http.wire import exchange, post, served
+from tests.service_process import PATIENCE
 from tests.test_app import JSON, Service, running
 
 TRACEPARENT = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0"
@@ -37,6 +40,19 @@ CLOSE = "Connection: close\r\n"
 def service(bundle: Path) -> Iterator[Service]:
     """A service with the default settings."""
     yield from running(bundle)
+
+
+@pytest.fixture
+def port(bundle: Path) -> Iterator[tuple[int, Service]]:
+    """A service on a port of its own."""
+    service = Service(bundle)
+    with served(service.client.app) as port:
+        until = time.monotonic() + PATIENCE
+        while service.lifecycle.phase is Phase.STARTING:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        yield port, service
+    service.telemetry.shutdown()
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -131,21 +147,19 @@ def test_a_body_is_read_up_to_the_limit(service: Service, size: int, status: int
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0"])
-def test_a_body_behind_an_upgrade_is_answered_with_what_is_wrong(service: Service, protocol: str):
+def test_a_body_behind_an_upgrade_is_answered_with_what_is_wrong(port: tuple[int, Service], protocol: str):
     """Uvicorn gives no body of such a request; Java's client asks for h2c unless it is told not to."""
     more = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABk\r\n"
-    with served(service.client.app) as port:
-        answer = exchange(port, post(more=more + CLOSE))
+    answer = exchange(port[0], post(more=more + CLOSE))
     assert answer.startswith(b"HTTP/1.1 400 ")
     problem = json.loads(answer[answer.index(b"{") :])
     assert (problem["type"], protocol in problem["detail"]) == ("urn:calsvc:problem:upgrade-ignored", True)
 
 
-def test_answers_close_their_connection_while_the_process_drains(service: Service):
+def test_answers_close_their_connection_while_the_process_drains(port: tuple[int, Service]):
     """So that clients connect elsewhere before the port closes."""
-    with served(service.client.app) as port:
-        service.lifecycle.drain(patient=True)
-        answer = exchange(port, post(), post())
+    port[1].lifecycle.drain(patient=True)
+    answer = exchange(port[0], post(), post())
     assert answer.count(b"HTTP/1.1 200 ") == 1
     assert b"connection: close" in answer
 

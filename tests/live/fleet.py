@@ -6,7 +6,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from tests.live.program import Program
+from streamsim.compare import Samples
+from streamsim.service_view import read_metrics
+from tests.live.program import NO_MORE, Program
 from tests.live.redis_server import RedisServer, running_server
 from tests.needs import needed
 from tests.service_process import ROOT, free_port
@@ -27,13 +29,39 @@ class Replica(Program):
         )
 
 
+class Proxy(Program):
+    """The proxy of deploy/proxy in front of services, on the same port whenever it is started.
+
+    Args:
+        folder: for its second file and its log.
+        urls: of the services.
+        environ: its variables (CALSVC_PROXY_...).
+    """
+
+    def __init__(self, folder: Path, urls: Sequence[str], environ: Mapping[str, str] = NO_MORE) -> None:
+        address, self._metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.url = f"http://{address}"
+        servers = [f"    server replica{number} {url.removeprefix('http://')}" for number, url in enumerate(urls)]
+        metrics = ["frontend metrics from calsvc", f"    bind {self._metrics}"]
+        metrics += ["    http-request use-service prometheus-exporter"]
+        own = folder / "replicas.cfg"
+        own.write_text("\n".join(["backend replicas from calsvc", *servers, *metrics, ""]))
+        command = [needed("haproxy"), "-db", "-f", str(PROXY), "-f", str(own)]
+        bind = {"CALSVC_PROXY_BIND": address}
+        super().__init__(command, f"{self.url}/readyz", folder / "proxy.log", bind | dict(environ))
+
+    def metrics(self) -> Samples:
+        """What its Prometheus exporter says."""
+        return read_metrics(f"http://{self._metrics}")
+
+
 class Fleet(NamedTuple):
     """The replicas, those that are not started yet among them, and where their clients and they themselves go."""
 
     url: str
     replicas: Sequence[Replica]
     redis: RedisServer
-    proxy: Program
+    proxy: Proxy
 
 
 @contextmanager
@@ -63,16 +91,5 @@ def running_fleet(
             stack.callback(each.end)
         for each in replicas[:number]:
             each.start()
-        url, proxy = _proxy(folder, [each.url for each in replicas])
-        stack.enter_context(running(proxy))
-        yield Fleet(url, replicas, redis, proxy)
-
-
-def _proxy(folder: Path, urls: Sequence[str]) -> tuple[str, Program]:
-    """The proxy of deploy/proxy in front of replicas, and where it listens."""
-    servers = [f"    server replica{number} {url.removeprefix('http://')}" for number, url in enumerate(urls)]
-    (folder / "replicas.cfg").write_text("\n".join(["backend replicas from calsvc", *servers, ""]))
-    address = f"127.0.0.1:{free_port()}"
-    command = [needed("haproxy"), "-db", "-f", str(PROXY), "-f", str(folder / "replicas.cfg")]
-    environ = {"CALSVC_PROXY_BIND": address}
-    return f"http://{address}", Program(command, f"http://{address}/readyz", folder / "proxy.log", environ)
+        proxy = stack.enter_context(running(Proxy(folder, [each.url for each in replicas])))
+        yield Fleet(proxy.url, replicas, redis, proxy)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_probe import answering
 
 from calsvc.http.errors import BundleError, HandoutError, RegistryError
 from calsvc.model.bundle import load_bundle, sha256
@@ -20,6 +19,7 @@ from calsvc.training.promotion import fetch
 from calsvc.training.store import Store, aliases, download, open_store, speaking_to, version_of
 from calsvc.training.tracking import read_params, usable_name
 from tests.handouts import write_handout
+from tests.http.test_probe import answering
 from tests.service_process import free_port
 
 pytestmark = pytest.mark.slow

@@ -95,7 +95,7 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # its warnings are of bytes that are no HTTP: any client could fill the log
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -1,19 +1,17 @@
 """The page's files and its event stream. Quiet: who watches is in no request metric and in no trace."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Final, NamedTuple, TypedDict
 
-import anyio
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from calsvc.http.errors import NotReady, Overloaded
 from calsvc.service import Service
-from calsvc.web.sampler import Feed, Sampler
+from calsvc.web.sampler import Sampler
 
 STATIC: Final = Path(__file__).parent / "static"
 MEDIA_TYPES: Final = {
@@ -83,49 +81,21 @@ async def events(request: Request[PageState]) -> Response:
         raise NotReady("the service is about to go")
     if page.open >= MAX_PAGES:
         raise Overloaded(f"{MAX_PAGES} pages are open already")
-    return Stream(page)
+    headers = {**HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+    return Response(headers=headers) if request.method == "HEAD" else StreamingResponse(stream(page), headers=headers)
 
 
-class Stream(Response):
-    """Server-sent events until the client or the process goes."""
-
-    def __init__(self, page: Page) -> None:
-        headers = {**HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        super().__init__(headers=headers)
-        del self.headers["content-length"]
-        self._page = page
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send."""
-        page = self._page
-        page.open += 1
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if scope["method"] == "GET":
-                await _tell(page.sampler.feed, receive, send)
-        finally:
-            page.open -= 1
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _tell(feed: Feed, receive: Receive, send: Send) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_until_gone, receive, tasks.cancel_scope)
-        await _send(send, RETRY + feed.history())
+async def stream(page: Page) -> AsyncGenerator[bytes]:
+    """Yield server-sent events until the process is to end; the place among the open pages is free afterwards."""
+    feed = page.sampler.feed
+    page.open += 1
+    try:
+        yield RETRY + feed.history()
         while not feed.closed:
             await feed.turn.wait()
-            await _send(send, feed.update)
-        tasks.cancel_scope.cancel()
-
-
-async def _send(send: Send, event: bytes) -> None:
-    await send({"type": "http.response.body", "body": event, "more_body": True})
-
-
-async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
+            yield feed.update
+    finally:
+        page.open -= 1
 
 
 def _load(path: Path) -> File:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from tests.test_schema import workout
 
 from streamsim.compare import total
 from streamsim.service_view import read_metrics
@@ -22,7 +23,6 @@ from tests.live.recorder import Got, Recorder, recorder
 from tests.live.wire_cases import CASES, H2C, Case
 from tests.needs import needs
 from tests.service_process import PATIENCE
-from tests.test_schema import workout
 
 pytestmark = needs("haproxy")
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from calsvc.lifecycle import Lifecycle
 from calsvc.service import create_service
 from calsvc.settings import Settings
-from calsvc.web.routes import MAX_PAGES, Page, Stream
+from calsvc.web.routes import MAX_PAGES, Page, stream
 from calsvc.web.sampler import KEPT
 from calsvc.web.snapshot import CHARTED
 from observability.telemetry import Telemetry
@@ -68,7 +69,7 @@ class Reader:
 
     async def read(self, page: Page) -> None:
         """Open the stream and stay."""
-        await Stream(page)({"type": "http", "method": "GET"}, self.receive, self.send)
+        await StreamingResponse(stream(page))({"type": "http", "method": "GET"}, self.receive, self.send)
 
 
 def play(scenario: Callable[[Watch], Awaitable[None]]) -> None:

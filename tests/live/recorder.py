@@ -9,7 +9,7 @@ from typing import NamedTuple
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tests.service_process import free_port
@@ -68,6 +68,8 @@ def _app(got: list[Got]) -> Starlette:
         if path == "/readyz":
             return PlainTextResponse("ready")
         got.append(Got(request.method, path, body))
+        if path == "/fields":
+            return JSONResponse(request.headers.keys())
         if path == "/stream":
             return StreamingResponse(_ticks(), media_type="text/event-stream")
         return StreamingResponse(_endless(request, got)) if path == "/endless" else PlainTextResponse("recorded")

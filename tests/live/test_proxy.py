@@ -231,6 +231,13 @@ def proxied(recording: Recorder, tmp_path: Path) -> Iterator[Behind]:
         yield Behind(proxy, lambda: len(recording.got))
 
 
+def test_a_replica_is_asked_for_no_upgrade(proxied: Behind):
+    """The fields that ask for one are removed, with and without a body."""
+    with connected(proxied.address, b"GET /fields HTTP/1.1\r\nHost: x\r\n" + H2C + b"\r\n") as opened:
+        fields = json.loads(until_end(opened).partition(b"\r\n\r\n")[2])
+    assert fields == ["host"]
+
+
 def test_a_client_that_reads_nothing_is_dropped(recording: Recorder, proxied: Behind):
     """After the client timeout; then the replica's answer ends, too."""
     with connected(proxied.address, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n"):

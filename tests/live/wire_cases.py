@@ -59,6 +59,8 @@ VALID: Final = {
     "pipelined-h2c": Case(post(H2C + LENGTH, BODY) + post(LENGTH, BODY), [ONE, ONE], must=True),
     "h2c": Case(post(H2C + LENGTH, BODY), [ONE], must=True),
     "h2c-chunked": Case(post(H2C + CHUNKED, CHUNK), [ONE], must=True),
+    "upgrade-to-tls": Case(post(b"Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n" + LENGTH, BODY), [ONE], must=True),
+    "upgrade-without-settings": Case(post(b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + LENGTH, BODY), [ONE], must=True),
     "empty-line-before": Case(b"\r\n" + get(), [GET], must=True),
     "trailers": Case(post(CHUNKED, CHUNK[:-2] + b"X: y\r\n\r\n"), [ONE], must=True),
     "chunk-extension": Case(post(CHUNKED, CHUNK.replace(b"7\r", b"7;a=b\r")), [ONE], must=True),

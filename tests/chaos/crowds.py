@@ -1,4 +1,4 @@
-"""Crowds of connections that want nothing, or next to nothing, and what becomes of those who want something."""
+"""Crowds of idle or slow connections to the proxy of a service, and what becomes of requests meanwhile."""
 
 import asyncio
 import resource
@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 from streamsim.compare import total
 from tests.chaos.outcome import Counts, Impossible
 from tests.chaos.scene import RATE, Scene, grown, metrics
+from tests.live.fleet import Proxy, running
 from tests.live.program import Program
 
 MANY: Final = 10_000
 FEW_FILES: Final = 256
 OPEN: Final = "process_open_fds"
+CONNECTIONS: Final = "haproxy_process_current_connections"
 
 
 @contextmanager
@@ -55,13 +57,20 @@ def few_files(scene: Scene) -> Counts:
 
 
 def _with_crowd(scene: Scene, number: int, kind: str, *prefix: str) -> Counts:
-    with scene.service(*prefix) as service, scene.load(service.url, [service], 16) as load:
+    with (
+        scene.service(*prefix) as service,
+        running(Proxy(scene.folder, [service.url])) as proxy,
+        scene.load(proxy.url, [service], 16) as load,
+    ):
         load.after(2 * RATE)
         before = metrics(service)
-        with crowd(scene, service.url, number, kind):
+        with crowd(scene, proxy.url, number, kind):
             load.after(10 * RATE)
-            during = metrics(service)
-        scene.remark(f"{total(during, OPEN) or 0:.0f} files open meanwhile, {grown(before, during)}")
+            during, connections = metrics(service), total(proxy.metrics(), CONNECTIONS)
+        scene.remark(
+            f"meanwhile {connections or 0:,.0f} connections at the proxy, "
+            f"{total(during, OPEN) or 0:.0f} files open in the service, {grown(before, during)}"
+        )
     return load.counts()
 
 
@@ -89,8 +98,10 @@ class Member:
         while True:
             with suppress(OSError):
                 async with door:
-                    reader, writer = await asyncio.open_connection(*self._address, local_addr=self._source)
-                self.came.set()
+                    try:
+                        reader, writer = await asyncio.open_connection(*self._address, local_addr=self._source)
+                    finally:
+                        self.came.set()  # also when the proxy has closed it at once: too many of this address
                 await self._do(reader, writer)
                 writer.close()
             await asyncio.sleep(PAUSE)

@@ -112,8 +112,8 @@ FAULTS: Final = {
     ),
     "registry-down": Fault("the registry killed, then the service restarted", around.registry_down, NONE_LOST),
     # --- crowds
-    "idle": Fault("10,000 idle connections", crowds.idle, NONE_LOST),
-    "slow": Fault("1,000 connections that send a byte a second", crowds.slow, NONE_LOST),
-    "half": Fault("1,000 connections that send a head and no body", crowds.half, NONE_LOST),
-    "files": Fault("256 file descriptors, 1,000 connections", crowds.few_files, NONE_LOST),
+    "idle": Fault("10,000 idle connections to the proxy", crowds.idle, NONE_LOST),
+    "slow": Fault("1,000 connections to the proxy that send a byte a second", crowds.slow, NONE_LOST),
+    "half": Fault("1,000 connections to the proxy that send a head and no body", crowds.half, NONE_LOST),
+    "files": Fault("256 file descriptors for the service, 1,000 connections to the proxy", crowds.few_files, NONE_LOST),
 }

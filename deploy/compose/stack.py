@@ -89,7 +89,6 @@ def variables(
         "CALSVC_VERSION": machine.version,
         "CALSVC_GIT_SHA": machine.commit,
         "BUNDLE_DIR": str((ROOT / "data" / "bundle").resolve()),
-        "STREAM_URL": "http://proxy:8080" if "replicas" in layers else defaults["STREAM_URL"],
         "STREAM_COLLECTOR": "http://collector:4318" if "observability" in layers else "",
     }
     told |= {"HANDOUT_DIR": str(Path(handout).resolve())} if handout else {}

@@ -25,7 +25,9 @@ from tests.service_process import ROOT
 pytestmark = needs("kustomize")
 
 ALWAYS = {
-    Flow("streamsim", "calsvc", 8000),
+    Flow("streamsim", "proxy", 8080),
+    Flow("proxy", "calsvc", 8000),
+    Flow("prometheus", "proxy", 8404),
     Flow("calsvc", "collector", 4318),
     Flow("streamsim", "collector", 4318),
     Flow("collector", "jaeger", 4318),
@@ -38,12 +40,7 @@ ALWAYS = {
     Flow("grafana", "pyroscope", 4040),
     Flow("train", "mlflow", 5000),
 }
-MANY = ALWAYS - {Flow("streamsim", "calsvc", 8000)} | {
-    Flow("streamsim", "proxy", 8080),
-    Flow("proxy", "calsvc", 8000),
-    Flow("prometheus", "proxy", 8404),
-    Flow("calsvc", "valkey", 6379),
-}
+MANY = ALWAYS | {Flow("calsvc", "valkey", 6379)}
 TO_MLFLOW = Flow("calsvc", "mlflow", 5000)
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
@@ -54,7 +51,7 @@ def test_the_flows_of_dev_are_these():
 
 
 def test_the_flows_of_minikube_are_these():
-    """And Valkey, for the replicas alone; the simulator goes by the proxy."""
+    """And Valkey, for the replicas alone."""
     assert flows(objects_of("minikube")) == MANY
 
 
@@ -161,8 +158,6 @@ def test_prometheus_finds_the_pods_that_it_may_scrape(overlay: str):
     scraped = set()
     for label, job in zip(labels, (job["job_name"] for job in config["scrape_configs"]), strict=False):
         assert label == f"{NAME}={job}"
-        if job == "proxy" and job not in pods_of(objects):
-            continue  # in minikube alone
         pods = pods_of(objects)[job]
         port = int(pods.annotations["prometheus.io/port"])
         assert pods.labels[NAME] == job

@@ -23,7 +23,7 @@ pytestmark = needs("kustomize")
 OURS = {"calsvc", "streamsim", "mlflow", "train"}
 OTHERS = {"proxy", "valkey", "prometheus", "grafana", "collector", "jaeger", "pyroscope"}
 ALL = [("minikube", name) for name in sorted(OURS | OTHERS)]
-ALL += [("dev", name) for name in sorted((OURS | OTHERS) - {"proxy", "valkey"})]
+ALL += [("dev", name) for name in sorted((OURS | OTHERS) - {"valkey"})]
 MINIKUBE = {
     "api server": 0.25,
     "calico": 0.25,

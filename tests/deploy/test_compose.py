@@ -33,7 +33,7 @@ DEFAULTS = variables(ENV)
 
 
 def test_the_layers_are_what_the_issue_asks_for():
-    """One file alone, four on top of it."""
+    """One file alone, with the proxy that publishes the port; four on top of it."""
     assert [file.name for file in FILES] == [
         "compose.yaml",
         "compose.mlflow.yaml",
@@ -41,7 +41,14 @@ def test_the_layers_are_what_the_issue_asks_for():
         "compose.replicas.yaml",
         "compose.simulator.yaml",
     ]
-    assert set(load(FOLDER / "compose.yaml")["services"]) == {"calsvc"}
+    assert set(load(FOLDER / "compose.yaml")["services"]) == {"calsvc", "proxy"}
+
+
+def test_the_service_is_reached_by_its_proxy_alone():
+    """In no layer has it a port on this machine."""
+    published = {name: service["ports"] for _, name, service in EVERY if "ports" in service}
+    assert "calsvc" not in published
+    assert published["proxy"] == ["127.0.0.1:${CALSVC_PUBLISHED}:8080"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -168,7 +175,7 @@ def test_the_simulator_takes_its_command_line():
     """With what .env says; and it goes on with what it owes after a restart."""
     command = load(FOLDER / "compose.simulator.yaml")["services"]["streamsim"]["command"]
     options = parser().parse_args(filled(command, DEFAULTS))
-    assert (options.command, options.url, options.resume) == ("stream", "http://calsvc:8000", True)
+    assert (options.command, options.url, options.resume) == ("stream", "http://proxy:8080", True)
     assert options.duration is not None
 
 

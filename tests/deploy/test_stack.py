@@ -105,17 +105,12 @@ def test_the_proxy_has_as_many_places_as_replicas_may_be_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("layers", "url", "collector"),
-    [
-        ((), "http://calsvc:8000", ""),
-        (("simulator", "observability"), "http://calsvc:8000", "http://collector:4318"),
-        (("simulator", "replicas"), "http://proxy:8080", ""),
-    ],
+    ("layers", "collector"), [((), ""), (("simulator", "observability"), "http://collector:4318"), (("simulator",), "")]
 )
-def test_the_simulator_is_told_what_is_on_with_it(layers: tuple[str, ...], url: str, collector: str):
-    """The proxy where there is one, and the collector."""
+def test_the_simulator_is_told_what_is_on_with_it(layers: tuple[str, ...], collector: str):
+    """The collector; of what was built, version and commit."""
     told = variables(layers, MACHINE, {}, DEFAULTS)
-    assert (told["STREAM_URL"], told["STREAM_COLLECTOR"]) == (url, collector)
+    assert told["STREAM_COLLECTOR"] == collector
     assert (told["CALSVC_VERSION"], told["CALSVC_GIT_SHA"]) == ("1.2.3", "abc")
 
 

@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-from tests.test_schema import workout
 
 from streamsim.compare import total
 from streamsim.service_view import read_metrics
 from tests.conftest import Workshop
+from tests.http.test_schema import workout
 from tests.live.fleet import Proxy, Replica, running
 from tests.live.recorder import Got, Recorder, recorder
 from tests.live.wire_cases import CASES, H2C, Case

@@ -1,4 +1,4 @@
-"""The image, really built and run, alone: what it may do, how much it takes, how it leaves."""
+"""The image, really built and run, behind its proxy: what it may do, how much it takes, how it leaves."""
 
 import http.client
 import json
@@ -15,8 +15,8 @@ import pytest
 
 from tests.conftest import Workshop
 from tests.http.test_schema import WORKOUT, workout
-from tests.live.containers import Stack, call, demand_images, mounted, running_stack
-from tests.live.images import ours
+from tests.live.containers import Stack, call, demand_images, mounted, running_stack, wait_for
+from tests.live.images import DEFAULTS, ours
 from tests.needs import needs
 from tests.service_process import ROOT
 
@@ -30,13 +30,13 @@ LIBRARIES = ("pip", "setuptools", "pandas", "sklearn", "xgboost", "polars", "sql
 @pytest.fixture(scope="module")
 def image() -> str:
     """The image `serve`, built now where anything has changed."""
-    demand_images("python:3.11-slim-bookworm")
+    demand_images("python:3.11-slim-bookworm", DEFAULTS["HAPROXY_IMAGE"])
     return ours("serve")
 
 
 @pytest.fixture(scope="module")
 def alone(image: str, workshop: Workshop) -> Iterator[Stack]:
-    """Calsvc alone with a small share of a CPU."""
+    """Calsvc and its proxy, with a small share of a CPU."""
     assert image
     with running_stack("alone", (), mounted(workshop) | {"CALSVC_CPUS": str(CAP)}) as stack:
         yield stack
@@ -54,11 +54,15 @@ def test_it_is_well_and_answers(alone: Stack):
     assert labels["org.opencontainers.image.version"] == "0.1.0"
 
 
-def test_it_is_published_on_loopback_alone(alone: Stack):
-    """Whatever the machine's other addresses are."""
-    (container,) = alone.inspect("calsvc")
-    bindings = [each for bound in container["NetworkSettings"]["Ports"].values() for each in bound or []]
-    assert {each["HostIp"] for each in bindings} == {"127.0.0.1"}
+def test_its_proxy_is_published_on_loopback_alone(alone: Stack):
+    """Whatever the machine's other addresses are; the service itself is not."""
+
+    def published(service: str) -> set[str]:
+        (container,) = alone.inspect(service)
+        ports = container["NetworkSettings"]["Ports"].values()
+        return {each["HostIp"] for bound in ports for each in bound or []}
+
+    assert (published("proxy"), published("calsvc")) == ({"127.0.0.1"}, set())
 
 
 def test_its_process_may_do_nothing_but_serve(alone: Stack):
@@ -171,6 +175,7 @@ def test_it_leaves_in_order_and_forgets_nothing(alone: Stack):
     logs = subprocess.run(["docker", "logs", container["Id"]], capture_output=True, text=True, check=True)
     assert json.loads(logs.stdout.splitlines()[-1])["event"] == "calsvc.service.stopped"
     alone.up()
+    wait_for("the proxy's way to it", lambda: call(f"{alone.url()}/readyz")[0] == 200)
     truths = [call(f"{alone.url()}/feedback", {"id": f"before {each}", "Calories": 100}) for each in range(50)]
     assert {(status, answer["status"]) for status, answer in truths} == {(200, "matched")}
 

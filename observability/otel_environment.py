@@ -159,6 +159,12 @@ HONOURED: Final[Mapping[str, _Check]] = {
         f"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_{whose}": _PATTERNS
         for whose in ("SERVER_REQUEST", "SERVER_RESPONSE", "SANITIZE_FIELDS")
     },
+    **{
+        f"OTEL_PYTHON_EXPORTER_OTLP_{protocol}_{signal}CREDENTIAL_PROVIDER": _ANY
+        for protocol in ("HTTP", "GRPC")
+        for signal in ("", "TRACES_")
+    },
+    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": _ANY,
     **{f"OTEL_EXPORTER_OTLP_{signal}{end}": check for signal in ("", "TRACES_") for end, check in _OTLP.items()},
 }
 """What has an effect here, by name."""

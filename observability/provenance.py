@@ -45,15 +45,20 @@ def revision_noted_in(folder: Path) -> str | None:
 def resource_of(service: str) -> Mapping[str, str]:
     """Return what this process is, as OpenTelemetry's resource attributes: an instance of `service`.
 
-    The same for the whole life of the process, so that its spans and its log lines name the same instance.
+    The same for the whole life of the process, so that its spans and its log lines name the same instance. What
+    OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say goes before.
     """
+    from opentelemetry.sdk.resources import OTELResourceDetector  # noqa: PLC0415 - the simulator has no room for it
+
     told = {
         "service.name": service,
         "service.version": version("calsvc"),
         "service.instance.id": f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
     }
-    sha = git_sha()
-    return MappingProxyType(told | {"vcs.ref.head.revision": sha} if sha else told)
+    if sha := git_sha():
+        told["vcs.ref.head.revision"] = sha
+    given = OTELResourceDetector().detect().attributes
+    return MappingProxyType(told | {name: str(value) for name, value in given.items()})
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:

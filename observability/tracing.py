@@ -70,13 +70,13 @@ class CountingProcessor(SpanProcessor):
     def __init__(self, exporter: SpanExporter, room: int) -> None:
         self._exporter = CountingExporter(exporter)
         self._batches = BatchSpanProcessor(self._exporter)
-        self._room = room
+        self.room = room
         self._accepted = 0
         self.overflowed = 0
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span where there is room."""
-        if self._accepted - self._exporter.taken >= self._room:
+        if self._accepted - self._exporter.taken >= self.room:
             self.overflowed += 1
             return
         self._accepted += 1

@@ -21,6 +21,15 @@ def test_a_resource_says_which_service_version_instance_and_commit(service: str)
     assert one == {}
 
 
+def test_what_the_environment_says_goes_before(monkeypatch: pytest.MonkeyPatch):
+    """OTEL_SERVICE_NAME before service.name in OTEL_RESOURCE_ATTRIBUTES, as OpenTelemetry has it."""
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,service.instance.id=one,team=data%20science")
+    told = resource_of.__wrapped__("calsvc")
+    assert (told["service.name"], told["service.instance.id"], told["team"]) == ("other", "one", "data science")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "calories")
+    assert resource_of.__wrapped__("calsvc")["service.name"] == "calories"
+
+
 @pytest.mark.parametrize(("noted", "told"), [("abc\n", "abc"), ("unknown\n", None), ("", None), (None, None)])
 def test_an_image_says_the_commit_that_its_build_has_noted(tmp_path: Path, noted: str | None, told: str | None):
     """In a file of the package; none, or one that nobody knew, is no commit."""

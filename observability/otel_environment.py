@@ -253,7 +253,9 @@ def _exporter(name: str, protocol: str) -> "SpanExporter":
         return OTLPSpanExporter()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http  # noqa: PLC0415
 
-    return Http()
+    from observability.otlp_session import OtlpSession  # noqa: PLC0415
+
+    return Http(session=OtlpSession())
 
 
 def _protocol_key(environ: Mapping[str, str]) -> str:

@@ -44,7 +44,7 @@ INTERNAL, SERVER, CLIENT = 1, 2, 3
 class Collector:
     """A collector that can be stopped, killed and started again: same ports, same file."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], *configs: Path) -> None:
         health, metrics, http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(4))
         self._file = folder / "traces.jsonl"
         settings = {
@@ -63,7 +63,8 @@ class Collector:
             "NO_PROXY": "127.0.0.1",
         }
         """What a process needs to send its spans here."""
-        command = [needed("collector"), "--config", str(CONFIG)]
+        self.http, self.grpc = http, grpc
+        command = [needed("collector"), *(f"--config={each}" for each in (CONFIG, *configs))]
         program = Program(command, f"http://{health}", folder / "collector.log", settings)
         self.start, self.signal, self.end, self.wait_for = program.start, program.signal, program.end, program.wait_for
 
@@ -76,9 +77,9 @@ class Collector:
 
 
 @contextmanager
-def running_collector(folder: Path, **environ: str) -> Iterator[Collector]:
-    """Run a collector with its files in `folder` and `environ` on top of the tests' own."""
-    collector = Collector(folder, environ)
+def running_collector(folder: Path, *configs: Path, **environ: str) -> Iterator[Collector]:
+    """Run a collector with its files in `folder`, `configs` and `environ` on top of the tests' own."""
+    collector = Collector(folder, environ, *configs)
     try:
         collector.start()
         yield collector

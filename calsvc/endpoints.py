@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypedDict
 
 import msgspec
-from opentelemetry import trace
 from prometheus_client import make_asgi_app
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,7 +20,7 @@ from calsvc.http.schema import FeedbackStatus, Prediction, parse_feedback, parse
 from calsvc.lifecycle import Phase
 from calsvc.service import Service
 from calsvc.web import routes as page
-from observability.tracing import recording_span
+from observability.tracing import linked_context, recording_span
 
 
 class State(TypedDict):
@@ -78,8 +77,7 @@ async def feedback(service: Service, body: bytes) -> Reply:
     label = parse_feedback(body)
     status, predicted_in = await service.learn(label)
     if predicted_in is not None and (span := recording_span()) is not None:
-        sampled = trace.TraceFlags(trace.TraceFlags.SAMPLED)
-        span.add_link(trace.SpanContext(*predicted_in, is_remote=True, trace_flags=sampled))
+        span.add_link(linked_context(predicted_in))
     return Reply(msgspec.json.encode(FeedbackStatus(label.id, status)))
 
 

@@ -5,7 +5,7 @@ is refuse a wrong value in one line, or mention a variable that has no effect he
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote
 
-from observability.addresses import http_url
+from observability.addresses import http_url, scheme_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -41,7 +41,7 @@ class WrongVariable(ValueError):
     """A variable has a value that is not accepted. `shown`: what an error line may show of it."""
 
     def __init__(self, key: str, shown: str, accepts: str) -> None:
-        super().__init__(f"{key}={shown}: expected {accepts}")
+        super().__init__(f"{key}={shown!r}: expected {accepts}")
         self.key, self.shown, self.accepts = key, shown, accepts
 
 
@@ -170,13 +170,19 @@ HONOURED: Final[Mapping[str, _Check]] = {
 """What has an effect here, by name."""
 
 
-def check(environ: Mapping[str, str]) -> list[str]:
+def check(environ: Mapping[str, str], known: Collection[str] = ()) -> list[str]:
     """Return a warning for each OTEL_* variable that has no effect, or a surprising one. Empty values count as unset.
+
+    Args:
+        environ: the environment.
+        known: variables that somebody else checks.
 
     Raises:
         WrongVariable: a value would be misunderstood. It shows no secret.
     """
-    given = {key: text for key, text in environ.items() if key.startswith("OTEL_") and text.strip()}
+    given = {
+        key: text for key, text in environ.items() if key.startswith("OTEL_") and text.strip() and key not in known
+    }
     for key in given.keys() & HONOURED.keys():
         _check_one(key, given[key])
     _check_together(given)
@@ -187,7 +193,7 @@ def _check_one(key: str, text: str) -> None:
     try:
         HONOURED[key].parse(text)
     except ValueError:
-        shown = "***" if HONOURED[key].secret else text
+        shown = scheme_of(text) if HONOURED[key] is _URL else "***" if HONOURED[key].secret else text
         raise WrongVariable(key, shown, HONOURED[key].accepts) from None
 
 

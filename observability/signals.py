@@ -434,7 +434,7 @@ CALL: Final = Span(
     "{http.request.method} {url.template}",
     "client",
     "streamsim",
-    "One request of the simulator, and its repetition on a fresh connection. A feedback's links to the prediction's.",
+    "One request of the simulator, or its repetition on a fresh connection. A feedback's links to the prediction's.",
     (
         *("http.request.method", "server.address", "server.port", "url.full", "url.template"),
         *("?http.response.status_code", "?http.request.resend_count", "?error.type"),

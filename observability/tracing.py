@@ -22,15 +22,19 @@ from observability.signals import SPANS_LOST
 SCOPE: Final = "calsvc"
 SHUTDOWN_TIMEOUT: Final = 5.0
 """Seconds after which spans that wait for a collector are given up when the process ends."""
-_drawn: ContextVar[int] = ContextVar("drawn trace id", default=0)
+_drawn: ContextVar[tuple[int, int]] = ContextVar("drawn ids", default=(0, 0))
 
 
 class DrawnIds(RandomIdGenerator):
-    """Gives a root span the trace id with which it was drawn: samplers decide by the trace id."""
+    """Gives a span the ids with which it was drawn: samplers decide by the trace id."""
 
     def generate_trace_id(self) -> int:
         """Return the drawn id where there is one, else a random one."""
-        return _drawn.get() or super().generate_trace_id()
+        return _drawn.get()[0] or super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        """Return the drawn id where there is one, else a random one."""
+        return _drawn.get()[1] or super().generate_span_id()
 
 
 class CountingExporter(SpanExporter):
@@ -135,10 +139,12 @@ class Tracing:
         """Export the span of something that has ended and was not sampled; return its identity."""
         end = time.time_ns()
         start = end - int(ended.seconds * 1e9)
-        with drawn(ended.trace_id):
+        with drawn(ended.trace_id, ended.span_id):
             span = self._after.start_span(
                 ended.name, ended.parent or Context(), ended.kind, ended.attributes, start_time=start
             )
+        if ended.linked is not None:
+            span.add_link(linked_context(ended.linked))
         if "error.type" in ended.attributes:
             span.set_status(trace.StatusCode.ERROR)
         span.end(end)
@@ -167,16 +173,25 @@ class Ended(NamedTuple):
     attributes: Mapping[str, str | int]
     parent: Context | None
     trace_id: int
+    span_id: int = 0
+    """0: any."""
+    linked: tuple[int, int] | None = None
+    """Trace and span id of a span to link to."""
 
 
 @contextmanager
-def drawn(trace_id: int) -> Iterator[None]:
-    """Let a root span that begins in this context have a trace id."""
-    token = _drawn.set(trace_id)
+def drawn(trace_id: int, span_id: int = 0) -> Iterator[None]:
+    """Let a root span that begins in this context have a trace id, and, where one is given, the only span its id."""
+    token = _drawn.set((trace_id, span_id))
     try:
         yield
     finally:
         _drawn.reset(token)
+
+
+def linked_context(ids: tuple[int, int]) -> trace.SpanContext:
+    """Return what a link to a span elsewhere is made of."""
+    return trace.SpanContext(*ids, is_remote=True, trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED))
 
 
 def recording_span() -> trace.Span | None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Final, NamedTuple, Protocol
@@ -42,6 +42,7 @@ WRONG_TOKEN: Final = f"it does not take the token of {TOKEN} (or {TOKEN_FILE})"
 class Call(NamedTuple):
     """A request that has ended: where to, which, how; begun and ended in nanoseconds since the epoch."""
 
+    url: str
     path: str
     identity: Identity
     answer: Answer
@@ -53,7 +54,18 @@ class Call(NamedTuple):
 
 
 class Calls(Protocol):
-    """Told of every request."""
+    """Makes spans of requests."""
+
+    def instrumented(self) -> AbstractContextManager[None]:
+        """Instrument the sessions that are made in this context."""
+
+    def headers(self, identity: Identity) -> dict[str, str]:
+        """Return what tells the service of a request that is not traced; nothing for one that is."""
+
+    def sending(
+        self, identity: Identity, linked: tuple[int, int] | None, *, resent: bool
+    ) -> AbstractContextManager[None]:
+        """Give the span of a request that is sent in this context its identity and its link."""
 
     def note(self, call: Call) -> None:
         """Take down one; must not wait and must not raise."""
@@ -64,6 +76,8 @@ class _Request:
     url: str
     body: bytes
     headers: dict[str, str]
+    identity: Identity
+    linked: tuple[int, int] | None
     on_idle_connection: bool = False
     """Sent on a connection that had served before, and not a byte has come back."""
     resent: bool = False
@@ -119,8 +133,10 @@ class Client:
         self, path: str, id_json: str, body: bytes, about: str | None = None, patience: float | None = None
     ) -> Answer:
         identity = self._identity(id_json)
-        headers = {"Content-Type": "application/json", "traceparent": identity.traceparent}
-        request = _Request(self._url + path, body, headers)
+        told = {"traceparent": identity.traceparent} if self._calls is None else self._calls.headers(identity)
+        request = _Request(
+            self._url + path, body, {"Content-Type": "application/json", **told}, identity, linked_by(about)
+        )
         began = time.time_ns()
         answer = await self._delivered(path, request, patience or self._patience)
         if self._hint and answer.status in UNAUTHORIZED:
@@ -130,28 +146,41 @@ class Client:
             answer = answer._replace(trace=identity)
         if self._calls is not None:
             ended = max(began, time.time_ns())
-            self._calls.note(Call(path, identity, answer, request.resent, began, ended, linked_by(about)))
+            self._calls.note(Call(request.url, path, identity, answer, request.resent, began, ended, request.linked))
         return answer
 
     async def _delivered(self, path: str, request: _Request, patience: float) -> Answer:
         with anyio.move_on_after(patience):
-            answer = await _try(self._sessions.pooled, request)
+            answer = await self._sent(self._sessions.pooled, request)
             if answer.cause is Cause.CLOSED and request.on_idle_connection:
                 # A connection that the service closes just as it is used again says nothing about the service.
                 self.resent_to[path] += 1
                 request.resent = True
-                answer = await _try(self._sessions.fresh, request)
+                answer = await self._sent(self._sessions.fresh, request)
             return answer
         return Answer(Cause.TIMEOUT)
+
+    async def _sent(self, sessions: "_Pair", request: _Request) -> Answer:
+        if self._calls is None or not request.identity.traced:
+            return await _try(sessions.plain, request)
+        with self._calls.sending(request.identity, request.linked, resent=request.resent):
+            return await _try(sessions.traced, request)
 
     def _identity(self, id_json: str) -> Identity:
         """`| 1` because an id of zeros is not valid."""
         return Identity(self._random.getrandbits(128) | 1, self._random.getrandbits(64) | 1, is_traced(id_json))
 
 
+class _Pair(NamedTuple):
+    """Two sessions on the same connections: what `traced` sends has spans, where there are any."""
+
+    plain: aiohttp.ClientSession
+    traced: aiohttp.ClientSession
+
+
 class _Sessions(NamedTuple):
-    pooled: aiohttp.ClientSession
-    fresh: aiohttp.ClientSession
+    pooled: _Pair
+    fresh: _Pair
 
 
 @asynccontextmanager
@@ -165,21 +194,43 @@ async def open_client(
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with (
-        _session(headers, force_close=False, traces=[trace]) as pooled,
-        _session(headers, force_close=True, traces=[]) as fresh,
-    ):
-        yield Client(_Sessions(pooled, fresh), url, patience, calls, NO_TOKEN if token is None else WRONG_TOKEN)
+    async with AsyncExitStack() as stack:
+        pairs = [
+            await _pair(stack, headers, calls, force_close, [] if force_close else [trace])
+            for force_close in (False, True)
+        ]
+        yield Client(_Sessions(*pairs), url, patience, calls, NO_TOKEN if token is None else WRONG_TOKEN)
+
+
+async def _pair(
+    stack: AsyncExitStack,
+    headers: Mapping[str, str],
+    calls: Calls | None,
+    force_close: bool,
+    traces: list[aiohttp.TraceConfig],
+) -> _Pair:
+    # A pool that makes requests wait for a free connection would close the open loop: no limit.
+    connector = aiohttp.TCPConnector(limit=0, force_close=force_close)
+    plain = await stack.enter_async_context(_session(headers, connector, traces, owner=True))
+    if calls is None:
+        return _Pair(plain, plain)
+    with calls.instrumented():
+        traced = await stack.enter_async_context(_session(headers, connector, traces, owner=False))
+    return _Pair(plain, traced)
 
 
 def _session(
-    headers: Mapping[str, str], *, force_close: bool, traces: list[aiohttp.TraceConfig]
+    headers: Mapping[str, str],
+    connector: aiohttp.TCPConnector,
+    traces: list[aiohttp.TraceConfig],
+    *,
+    owner: bool,
 ) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         headers=headers,
-        # A pool that makes requests wait for a free connection would close the open loop: no limit.
-        connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
-        trace_configs=traces,
+        connector=connector,
+        connector_owner=owner,
+        trace_configs=list(traces),
         # `_post` sets one deadline over both attempts.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         cookie_jar=aiohttp.DummyCookieJar(),

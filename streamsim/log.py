@@ -8,10 +8,10 @@ from typing import Final
 
 import anyio
 
+from observability.addresses import server_of
 from observability.events import tell
 from observability.logs import configure_logs
 from observability.provenance import resource_of
-from observability.addresses import server_of
 from observability.signals import RUN_ENDED, RUN_FAILED, RUN_STARTED, SERVICE_REACHABLE, SERVICE_UNREACHABLE
 from streamsim.answers import Cause
 from streamsim.errors import SimulatorError

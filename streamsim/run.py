@@ -100,7 +100,7 @@ async def run(
 
 def launch(plan: Plan, screen: Screen, tally: Tally | None = None) -> Summary:
     """Do one run on an event loop of its own, with the spans and profiles that the environment asks for; see `run`."""
-    with profiles(os.environ), spans(os.environ, plan.url) as calls:
+    with profiles(os.environ), spans(os.environ) as calls:
         return anyio.run(run, plan, screen, Clocks(), tally, calls, backend_options={"use_uvloop": True})
 
 

@@ -10,7 +10,7 @@ from streamsim.latency import Latency, Quantiles
 from streamsim.timeline import Timeline
 
 if TYPE_CHECKING:
-    from observability.histogram import Distribution
+    from prometheus_client import Histogram as Distribution
 
 TIMED: Final = frozenset({Cause.OK, Cause.TIMEOUT})
 """Whose duration counts. A timeout lasted at least as long; leaving it out would flatter."""
@@ -120,13 +120,13 @@ class Tally:
         self.from_planned.record(from_planned)
         self.from_sent.record(from_sent)
         if self.buckets:
-            self.buckets.from_planned.observe(from_planned, answer.trace)
-            self.buckets.from_sent.observe(from_sent, answer.trace)
+            self.buckets.from_planned.observe(from_planned, _ids(answer))
+            self.buckets.from_sent.observe(from_sent, _ids(answer))
 
     def feedback_took(self, from_sent: float, answer: Answer) -> None:
         """Count how long an answer to a truth took, in seconds."""
         if self.buckets and answer.cause in TIMED:
-            self.buckets.feedback.observe(from_sent, answer.trace)
+            self.buckets.feedback.observe(from_sent, _ids(answer))
 
     def totals(self, resent: int) -> Totals:
         """Freeze the counts; `resent` is the client's own count."""
@@ -149,3 +149,7 @@ class Tally:
     def timings(self) -> Timings:
         """Freeze the distributions; takes about three milliseconds."""
         return Timings(self.from_planned.quantiles(), self.from_sent.quantiles(), self.schedule_lag.quantiles())
+
+
+def _ids(answer: Answer) -> dict[str, str] | None:
+    return answer.trace.ids if answer.trace is not None else None

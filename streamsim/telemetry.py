@@ -1,44 +1,49 @@
-"""Whether the simulator's own spans and profiles leave: only where who takes them is named, by the usual variables.
+"""Whether the simulator's own spans and profiles are exported: only where the usual variables say where to.
 
-Nothing of OpenTelemetry is loaded elsewhere: `stream` has no room for what it does not use.
+Nothing of OpenTelemetry's SDK is loaded elsewhere: `stream` has no room for what it does not use.
 """
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Final
 
-from observability.sampling import (
-    HEADERS_EXPECTED,
-    PROFILES_EXPECTED,
-    Collector,
-    http_url,
-    otlp_headers,
-    profiles_url,
-    spans_url,
-)
+from observability import otel_environment
+from observability.addresses import PROFILES_EXPECTED, profiles_url
 from streamsim.client import Calls
 from streamsim.environ import parsed
+from streamsim.errors import SettingError
 
-TIMEOUT: Final = 2.0
-"""Seconds for one batch, and again as long for all that is left at the end."""
-_ADDRESS: Final = "http://... or https://..."
+KNOWN: Final = ("OTEL_EXPORTER_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_PORT")
+"""Where the simulator's /metrics are; see `scrapes`."""
+FIXED: Final = ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG")
 
 
 @contextmanager
-def spans(environ: Mapping[str, str], url: str) -> Iterator[Calls | None]:
-    """Send spans of the requests to the service at `url`, the last of them at the end; None where none are wanted.
+def spans(environ: MutableMapping[str, str]) -> Iterator[Calls | None]:
+    """Export spans of requests, the last of them at the end; None where none are wanted.
 
     Raises:
         SettingError: naming the variable and what is accepted.
     """
-    collector = collector_of(environ)
-    if collector is None:
+    try:
+        warnings = otel_environment.check(environ, KNOWN)
+    except otel_environment.WrongVariable as wrong:
+        raise SettingError(str(wrong)) from None
+    if not otel_environment.span_exporters(environ):
         yield None
         return
-    from streamsim.tracing import open_spans  # noqa: PLC0415 - OpenTelemetry's SDK, for those who have a collector
+    for key in FIXED:
+        if environ.get(key, "").strip():
+            warnings.append(f"{key} has no effect on the simulator: it traces one record in ten, by its id")
+    for each in warnings:
+        print(f"streamsim: {each}", file=sys.stderr)
+    environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", otel_environment.DEFAULTS["OTEL_SEMCONV_STABILITY_OPT_IN"])
+    from observability.telemetry import processors_from  # noqa: PLC0415 - OpenTelemetry's SDK, for those who use it
+    from streamsim.tracing import open_spans  # noqa: PLC0415
 
-    with open_spans(collector, url) as calls:
+    with open_spans(processors_from(environ)) as calls:
         yield calls
 
 
@@ -56,14 +61,3 @@ def profiles(environ: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         sampled.shutdown()
-
-
-def collector_of(environ: Mapping[str, str]) -> Collector | None:
-    """Return where spans go, None where none are to leave; raises as `spans` does."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return None
-    endpoint = parsed(environ, "OTEL_EXPORTER_OTLP_ENDPOINT", http_url, _ADDRESS) or ""
-    traces = parsed(environ, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", http_url, f"{_ADDRESS}, with its path") or ""
-    headers = parsed(environ, "OTEL_EXPORTER_OTLP_HEADERS", otlp_headers, HEADERS_EXPECTED) or ()
-    address = spans_url(endpoint, traces)
-    return Collector(address, dict(headers), TIMEOUT) if address else None

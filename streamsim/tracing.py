@@ -1,94 +1,128 @@
-"""The simulator's spans: one for each request of a traced record, the parent of the service's own.
+"""The simulator's spans: of the requests of traced records, and of those that failed or were slow.
 
-As on the other side, what fails or is slow has one too, although the service was not asked to trace it.
+aiohttp's instrumentation makes those of traced records. The others pass it by; what failed or was slow has its span
+when it has ended, in the trace that the service was told of, so that both halves of such a trace are there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from contextvars import ContextVar
+from typing import Final
 from urllib.parse import urlsplit
 
+import aiohttp
+import yarl
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import SpanKind
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 
-from observability.otlp import OtlpJsonExporter, SpanQueue
+from observability.addresses import server_of, without_user
 from observability.provenance import resource_of
-from observability.sampling import SLOW, Collector, server_of
-from observability.tracing import Ended, Outlet, sampled
-from streamsim.answers import Cause
+from observability.requests import SLOW
+from observability.tracing import Ended, Tracing, drawn, linked_context
+from streamsim.answers import Cause, Identity
 from streamsim.client import Call
 
 SERVICE: Final = "streamsim"
 REFUSALS: Final = frozenset({Cause.HTTP_503, Cause.REFUSED, Cause.NOT_SENT})
 """Many at a time, and counted: only those of traced records have a span."""
-_SLOW_NS: Final = int(SLOW * 1e9)
+_about: ContextVar[tuple[tuple[int, int] | None, bool]] = ContextVar("linked span, resent", default=(None, False))
 
 
 @contextmanager
-def open_spans(collector: Collector, url: str) -> Iterator["CallSpans"]:
-    """Open spans of requests to the service at `url`; at the end wait for the last of them, but not for long."""
-    queue = SpanQueue(OtlpJsonExporter(collector))
+def open_spans(processors: Sequence[SpanProcessor]) -> Iterator["CallSpans"]:
+    """Make spans of requests, and export the last of them at the end."""
+    # The records that are traced are known before: the SDK's sampler is not asked.
+    tracing = Tracing(Resource.create(dict(resource_of(SERVICE))), processors, ALWAYS_ON)
     try:
-        yield CallSpans(Outlet(queue, Resource.create(dict(resource_of(SERVICE))), SERVICE), url)
+        yield CallSpans(tracing)
     finally:
-        queue.shutdown()
+        tracing.shutdown()
 
 
 class CallSpans:
-    """Makes spans of requests that have ended."""
+    """See `Calls`."""
 
-    def __init__(self, outlet: Outlet, url: str) -> None:
-        self._outlet = outlet
-        self._url = url.rstrip("/")
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    @contextmanager
+    def instrumented(self) -> Iterator[None]:
+        """See `Calls.instrumented`."""
+        instrumentor = AioHttpClientInstrumentor()
+        instrumentor.instrument(
+            tracer_provider=self._tracing.provider,
+            meter_provider=NoOpMeterProvider(),
+            url_filter=_shown,
+            request_hook=_on_span,
+        )
+        try:
+            yield
+        finally:
+            instrumentor.uninstrument()
+
+    def headers(self, identity: Identity) -> dict[str, str]:
+        """See `Calls.headers`."""
+        headers: dict[str, str] = {}
+        own = SpanContext(identity.trace_id, identity.span_id, False, TraceFlags(0))
+        if not identity.traced:
+            propagate.inject(headers, trace.set_span_in_context(NonRecordingSpan(own), Context()))
+        return headers
+
+    @contextmanager
+    def sending(self, identity: Identity, linked: tuple[int, int] | None, *, resent: bool) -> Iterator[None]:
+        """See `Calls.sending`."""
+        token = _about.set((linked, resent))
+        try:
+            with drawn(identity.trace_id, 0 if resent else identity.span_id):
+                yield
+        finally:
+            _about.reset(token)
 
     def note(self, call: Call) -> None:
         """See `Calls.note`."""
-        cause, status = call.answer.cause, call.answer.status
-        fault = cause is not Cause.OK
-        notable = call.ended - call.began >= _SLOW_NS or (fault and cause not in REFUSALS)
-        if not (call.identity.traced or notable):
+        cause, status, identity = call.answer.cause, call.answer.status, call.identity
+        seconds = (call.ended - call.began) / 1e9
+        is_notable = seconds >= SLOW or (cause is not Cause.OK and cause not in REFUSALS)
+        if identity.traced or not is_notable:
             return
-        self._outlet.send(
-            Ended(
-                name=f"POST {call.path}",
-                kind=SpanKind.CLIENT,
-                own=sampled(call.identity.trace_id, call.identity.span_id),
-                parent=None,
-                attributes=attributes_of(Told(self._url, call.path, cause, status, call.resent)),
-                started=call.began,
-                ended=call.ended,
-                fault=fault,
-                linked=call.linked,
-            )
+        address = without_user(call.url)
+        server = server_of(address)
+        attributes: dict[str, str | int] = {
+            "http.request.method": "POST",
+            "server.address": server["server.address"],
+            "server.port": server["server.port"],
+            "url.full": address,
+            "url.template": call.path,
+        }
+        if status:
+            attributes["http.response.status_code"] = status
+        if call.resent:
+            attributes["http.request.resend_count"] = 1
+        if cause is not Cause.OK:
+            attributes["error.type"] = str(status) if status >= 400 else str(cause)
+        name = f"POST {call.path}"
+        ended = Ended(
+            name, SpanKind.CLIENT, seconds, attributes, None, identity.trace_id, identity.span_id, call.linked
         )
+        self._tracing.record(ended)
 
 
-class Told(NamedTuple):
-    """What a span tells of a request."""
+def _on_span(span: trace.Span, params: aiohttp.TraceRequestStartParams) -> None:
+    path = params.url.path
+    span.update_name(f"{params.method} {path}")
+    span.set_attribute("url.template", path)
+    linked, resent = _about.get()
+    if resent:
+        span.set_attribute("http.request.resend_count", 1)
+    if linked is not None:
+        span.add_link(linked_context(linked))
 
-    url: str
-    path: str
-    cause: Cause
-    status: int
-    resent: bool
 
-
-@lru_cache(maxsize=256)
-def attributes_of(told: Told) -> Mapping[str, Any]:
-    """Return what OpenTelemetry's semantic conventions require of an HTTP client's span."""
-    parts = urlsplit(told.url)
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2])  # without a password
-    attributes: dict[str, Any] = {
-        "http.request.method": "POST",
-        **server_of(told.url),
-        "url.full": address.geturl() + told.path,
-        "url.template": told.path,
-    }
-    if told.status:
-        attributes["http.response.status_code"] = told.status
-    if told.resent:
-        attributes["http.request.resend_count"] = 1
-    if told.cause is not Cause.OK:
-        attributes["error.type"] = str(told.status) if told.status >= 400 else str(told.cause)
-    return attributes
+def _shown(url: yarl.URL) -> str:
+    return urlsplit(without_user(str(url)))._replace(query="").geturl()

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from observability.sampling import Collector
 
 from calsvc.feedback.valkey import LAST_WORDS
 from calsvc.http.openapi import document
 from calsvc.server import CLOSE_TIMEOUT
 from calsvc.settings import Settings
+from observability.otel_environment import HONOURED, check, span_exporters
 from observability.profiles import SHUTDOWN_TIMEOUT
+from observability.tracing import SHUTDOWN_TIMEOUT as SPANS_TIMEOUT
 from streamsim.cli import parser
 from tests.deploy.cluster import (
     OVERLAYS,
@@ -48,9 +49,11 @@ def told(objects: Any, name: str) -> dict[str, str]:
 
 def known() -> set[str]:
     """Every variable that the service reads."""
-    return set(Settings.variables())
+    return set(Settings.variables()) | HONOURED.keys()
 
 
+EXPORT_TIMEOUT = 10
+"""Seconds: OpenTelemetry's default of OTEL_EXPORTER_OTLP_TIMEOUT."""
 THREADS = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 
 
@@ -63,7 +66,8 @@ def test_the_service_is_told_what_it_knows(overlay: str):
     settings = Settings.from_env(told(objects, "calsvc"))
     assert (settings.host, settings.port) == ("0.0.0.0", 8000)  # noqa: S104  what it is told
     assert settings.bearer is None
-    assert settings.collector is not None
+    assert check(told(objects, "calsvc")) == []
+    assert len(span_exporters(told(objects, "calsvc"))) == 1
 
 
 def test_a_replica_that_follows_the_registry_is_told_where_it_is(tmp_path: Path):
@@ -126,7 +130,7 @@ def test_a_replica_has_longer_to_leave_than_it_can_take(overlay: str):
     pods = pods_of(objects)["calsvc"]
     before = pods.containers[0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     drain = Settings.from_env(told(objects, "calsvc")).drain_delay
-    spans = Collector("http://collector:4318", {}).timeout
+    spans = SPANS_TIMEOUT + EXPORT_TIMEOUT
     takes = before + drain + CLOSE_TIMEOUT + LAST_WORDS + spans + SHUTDOWN_TIMEOUT
     assert pods.spec["terminationGracePeriodSeconds"] >= takes + 5
 

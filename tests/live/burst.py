@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -106,3 +107,15 @@ def _request(record_id: str) -> bytes:
     body = workout(id=record_id)
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def _status(connection: socket.socket) -> bytes:
+    """Read one answer to its end; return its status."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    (length,) = re.findall(rb"content-length: (\d+)", head.lower())
+    while len(body) < int(length):
+        body += connection.recv(65536)
+    return head.split(maxsplit=2)[1]

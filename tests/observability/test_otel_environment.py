@@ -41,7 +41,7 @@ def test_a_wrong_value_names_key_value_and_what_is_accepted(key: str):
     """In one line."""
     with pytest.raises(WrongVariable) as caught:
         check({key: WRONG[key]})
-    assert str(caught.value) == f"{key}={WRONG[key]}: expected {HONOURED[key].accepts}"
+    assert str(caught.value) == f"{key}={WRONG[key]!r}: expected {HONOURED[key].accepts}"
 
 
 @pytest.mark.parametrize(

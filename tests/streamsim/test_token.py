@@ -8,7 +8,6 @@ import aiohttp
 import anyio
 import pytest
 from aiohttp import web
-from tests.observability.test_otlp import LocalCollector
 
 from streamsim.cli import DEFAULT_URL, make_plan, parser
 from streamsim.client import open_client
@@ -17,6 +16,7 @@ from streamsim.errors import DemoFailed, SettingError
 from streamsim.service import fetch
 from streamsim.service_view import read_metrics
 from tests.conftest import Workshop, run_module
+from tests.local_collector import LocalCollector
 from tests.service_process import service_process
 from tests.serving import serving
 from tests.streamsim.fakes import CountingService, make_rows
@@ -97,7 +97,7 @@ async def test_a_service_that_asks_for_it_gets_it_and_nobody_else_sees_it(
     service.token = SECRET
     with serving(LocalCollector()) as collector:
         monkeypatch.setenv("CALSVC_TOKEN", SECRET)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.removesuffix("/v1/traces"))
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         for number, log in enumerate(("text", "json")):
             code, said = await result(
@@ -111,7 +111,7 @@ async def test_a_service_that_asks_for_it_gets_it_and_nobody_else_sees_it(
             "--data", str(csv), "--p99", "20s", "--report", "out",
         )  # fmt: skip
         assert (code, SECRET in said) == (0, False), said
-        posted = b"".join(each.body for each in collector.posted)
+        posted = b"".join(collector.posted)
     assert b"POST /predict" in posted
     written = everything_in(tmp_path)
     assert b"acknowledged" in written

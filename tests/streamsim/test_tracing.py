@@ -10,49 +10,52 @@ from subprocess import STDOUT
 import anyio
 import pytest
 from anyio.abc import SocketStream
-from observability.sampling import SLOW, Collector
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind, StatusCode
 
 from observability import signals
-from observability.tracing import Outlet
+from observability.requests import SLOW
+from observability.tracing import Tracing
 from streamsim.answers import Answer, Cause, Identity, is_traced
 from streamsim.client import Call, open_client
 from streamsim.errors import SettingError
-from streamsim.telemetry import TIMEOUT, collector_of
+from streamsim.telemetry import spans
 from streamsim.tracing import REFUSALS, CallSpans
 from tests.service_process import ROOT, free_port
 from tests.streamsim.fakes import CountingService, http_answer, make_rows, raw_server, read_request
 
 PATIENCE = 60.0
 """Seconds that anything may take here before it counts as hanging."""
-SERVICE = "http://user:secret@127.0.0.1:8000/"
-TRACED, UNTRACED = Identity(1, 2, traced=True), Identity(1, 2, traced=False)
+SERVICE = "http://user:secret@127.0.0.1:8000/predict"
+UNTRACED = Identity(1, 2, traced=False)
 QUICK = int(SLOW * 1e9) // 2
+TRACED_ID = next(str(number) for number in range(100) if is_traced(str(number)))
 
 
 @pytest.fixture
 def exporter() -> InMemorySpanExporter:
-    """What has left."""
+    """What was exported."""
     return InMemorySpanExporter()
 
 
 @pytest.fixture
 def calls(exporter: InMemorySpanExporter) -> CallSpans:
-    """Spans that leave as soon as they have ended."""
-    return CallSpans(Outlet(SimpleSpanProcessor(exporter), Resource({}), "test"), SERVICE)
+    """Spans that are exported as soon as they have ended."""
+    return CallSpans(Tracing(Resource({}), [SimpleSpanProcessor(exporter)], ALWAYS_ON))
 
 
-def call(cause: Cause = Cause.OK, status: int = 200, identity: Identity = TRACED, lasted: int = QUICK) -> Call:
-    """A request for a prediction."""
-    return Call("/predict", identity, Answer(cause, status), resent=False, began=10**18, ended=10**18 + lasted)
+def call(cause: Cause = Cause.OK, status: int = 200, identity: Identity = UNTRACED, lasted: int = 2 * QUICK) -> Call:
+    """A slow request for a prediction."""
+    answer = Answer(cause, status)
+    return Call(SERVICE, "/predict", identity, answer, resent=False, began=10**18, ended=10**18 + lasted, linked=(5, 6))
 
 
 def only(exporter: InMemorySpanExporter) -> ReadableSpan:
-    """The one span that has left."""
+    """The one span that was exported."""
     (span,) = exporter.get_finished_spans()
     return span
 
@@ -69,20 +72,41 @@ async def test_the_span_is_what_the_service_is_told_of(
             await client.predict(rows.record(number))
     after = time.time_ns()
     told = {f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}" for span in exporter.get_finished_spans()}
-    asked = {sent[:-3] for sent in service.traceparents if sent.endswith("-01")}
+    asked = {sent[:-3] for sent in service.traceparents if int(sent[-1]) & 1}
     assert len(asked) == sum(is_traced(str(number)) for number in range(1, 61)) > 0
     assert asked <= told <= {sent[:-3] for sent in service.traceparents}  # a slow one may be among them
+    assert len(service.traceparents) == 60
     for span in exporter.get_finished_spans():
         assert before <= (span.start_time or 0) <= (span.end_time or 0) <= after
 
 
-def test_attributes_are_those_of_the_semantic_conventions(calls: CallSpans, exporter: InMemorySpanExporter):
-    """Of an HTTP client; an address holds no password."""
+@pytest.mark.anyio
+async def test_a_span_says_what_the_conventions_ask_for(
+    service: CountingService, calls: CallSpans, exporter: InMemorySpanExporter
+):
+    """Of an HTTP client; an address holds no password; a feedback's span links to that of the prediction."""
+    reference = Identity(5, 6, traced=True).reference
+    async with open_client(service.url.replace("://", "://me:s3cret@"), 5, calls) as client:
+        await client.feedback(TRACED_ID, 1.0, reference)
+    span = only(exporter)
+    assert (span.name, span.kind, span.parent) == ("POST /feedback", SpanKind.CLIENT, None)
+    assert [(link.context.trace_id, link.context.span_id) for link in span.links] == [(5, 6)]
+    attributes = dict(span.attributes or {})
+    assert attributes["url.full"] == f"{service.url}/feedback"
+    assert attributes["url.template"] == "/feedback"
+    assert attributes.keys() <= {name.removeprefix("?") for name in signals.CALL.attributes}
+    assert attributes.keys() >= {name for name in signals.CALL.attributes if not name.startswith("?")}
+    assert "s3cret" not in span.to_json()
+
+
+def test_a_span_that_is_made_afterwards_says_the_same(calls: CallSpans, exporter: InMemorySpanExporter):
+    """It has the ids that the service was told."""
     calls.note(call())
     span = only(exporter)
-    assert (span.name, span.kind, span.parent, span.links) == ("POST /predict", SpanKind.CLIENT, None, ())
+    assert (span.name, span.kind, span.parent) == ("POST /predict", SpanKind.CLIENT, None)
     assert (span.context.trace_id, span.context.span_id, span.context.trace_flags.sampled) == (1, 2, True)
-    assert (span.start_time, span.end_time) == (10**18, 10**18 + QUICK)
+    assert [(link.context.trace_id, link.context.span_id) for link in span.links] == [(5, 6)]
+    assert (span.end_time or 0) - (span.start_time or 0) == 2 * QUICK
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "http.request.method": "POST",
@@ -117,88 +141,70 @@ def test_what_failed_or_was_slow_has_a_span_although_its_record_is_not_traced(
     calls: CallSpans, exporter: InMemorySpanExporter
 ):
     """As the service's own has; refusals, of which there are many at a time, have none."""
-    calls.note(call(identity=UNTRACED))
+    calls.note(call(lasted=QUICK))
     for refusal in REFUSALS:
-        calls.note(call(refusal, identity=UNTRACED))
+        calls.note(call(refusal, lasted=QUICK))
     assert exporter.get_finished_spans() == ()
-    calls.note(call(Cause.HTTP_5XX, 500, UNTRACED))
-    calls.note(call(identity=UNTRACED, lasted=2 * QUICK))
+    calls.note(call(Cause.HTTP_5XX, 500, lasted=QUICK))
+    calls.note(call())
     assert len(exporter.get_finished_spans()) == 2
 
 
 @pytest.mark.anyio
-async def test_a_request_that_was_sent_twice_is_one_span(calls: CallSpans, exporter: InMemorySpanExporter):
+async def test_a_request_that_was_sent_twice_is_two_spans_of_one_trace(
+    calls: CallSpans, exporter: InMemorySpanExporter
+):
     """The second time on a fresh connection, because the service had closed the idle one."""
-    number = next(str(number) for number in range(100) if is_traced(str(number)))
     connections = 0
 
     async def answer_once(stream: SocketStream) -> None:
         nonlocal connections
         connections += 1
         await read_request(stream)
-        await stream.send(http_answer(f'{{"id":{number},"status":"matched"}}'.encode()))
+        await stream.send(http_answer(f'{{"id":{TRACED_ID},"status":"matched"}}'.encode()))
         if connections == 1:  # take the next one, and go
             await read_request(stream)
 
     async with raw_server(answer_once) as url, open_client(url, 5, calls) as client:
-        await client.feedback(number, 1.0)
-        await client.feedback(number, 1.0)
-    told = [dict(span.attributes or {}).get("http.request.resend_count") for span in exporter.get_finished_spans()]
-    assert told == [None, 1]
-
-
-def test_what_is_emitted_is_declared(calls: CallSpans, exporter: InMemorySpanExporter):
-    """Whatever becomes of a request, its span has the attributes of the declaration."""
-    always = {name for name in signals.CALL.attributes if not name.startswith("?")}
-    for cause in Cause:
-        calls.note(call(cause)._replace(resent=True))
-    for span in exporter.get_finished_spans():
-        assert always <= set(span.attributes or {}) <= {name.removeprefix("?") for name in signals.CALL.attributes}
+        await client.feedback(TRACED_ID, 1.0)
+        await client.feedback(TRACED_ID, 1.0)
+    first, lost, again = exporter.get_finished_spans()
+    assert lost.status.status_code is StatusCode.ERROR
+    assert first.context.trace_id != lost.context.trace_id == again.context.trace_id
+    assert lost.context.span_id != again.context.span_id
+    assert dict(again.attributes or {})["http.request.resend_count"] == 1
 
 
 # --- where to ---------------------------------------------------------------------------------------------------------
 
 
-def test_opentelemetrys_variables_say_where_spans_go():
-    """The address of all signals gets its path, that of the spans alone is taken as it is; nothing means nowhere."""
-    both, alone = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
-    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "a=b%20c, d=e"}
-    assert collector_of({}) is None
-    assert collector_of({both: " ", **headers}) is None
-    assert collector_of({both: "http://x:1/"}) == Collector("http://x:1/v1/traces", {}, TIMEOUT)
-    assert collector_of({both: "http://x", alone: "https://y/z"}) == Collector("https://y/z", {}, TIMEOUT)
-    assert collector_of({both: "http://x", **headers}) == Collector(
-        "http://x/v1/traces", {"a": "b c", "d": "e"}, TIMEOUT
-    )
-    assert collector_of({both: "http://x", "OTEL_SDK_DISABLED": "True"}) is None
+def test_without_an_exporter_there_are_no_spans():
+    """Warnings neither: nothing is done that a variable could change."""
+    with spans({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}) as calls:
+        assert calls is None
+
+
+def test_a_variable_that_has_no_effect_is_one_line(capsys: pytest.CaptureFixture[str]):
+    """The sampler: which records are traced is decided by their ids."""
+    environ = {"OTEL_TRACES_EXPORTER": "console", "OTEL_TRACES_SAMPLER": "always_on", "OTEL_LOGS_EXPORTER": "otlp"}
+    with spans(environ) as calls:
+        assert calls is not None
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[1].partition("=")[0] for line in said] == ["OTEL_LOGS_EXPORTER", "OTEL_TRACES_SAMPLER"]
 
 
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        (
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "localhost:4318",
-            "OTEL_EXPORTER_OTLP_ENDPOINT='***': expected http",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "http://me:s3cret/pass@collector:4318",
-            "OTEL_EXPORTER_OTLP_ENDPOINT='http://...': expected http",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-            "http://[::1/v1",
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT='http://...': expected http",
-        ),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "a=gr\u00fcn", "OTEL_EXPORTER_OTLP_HEADERS=***: expected NAME=VALUE"),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "token", "OTEL_EXPORTER_OTLP_HEADERS=***: expected NAME=VALUE"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret/pass@c:4318", "OTEL_EXPORTER_OTLP_ENDPOINT='http://...': "),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "token", "OTEL_EXPORTER_OTLP_HEADERS='***': expected NAME=VALUE"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "7", "OTEL_BSP_MAX_QUEUE_SIZE='7': expected"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_said(key: str, value: str, said: str):
     """By its key, with what is accepted; headers and addresses may hold secrets."""
-    with pytest.raises(SettingError) as error:
-        collector_of({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", key: value})
+    with pytest.raises(SettingError) as error, spans({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", key: value}):
+        pass
     assert str(error.value).startswith(said)
 
 

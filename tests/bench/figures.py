@@ -28,11 +28,6 @@ def ratios(values: Sequence[float], bases: Sequence[float]) -> list[float]:
     return [value / base for value, base in zip(values, bases, strict=True)]
 
 
-def differences(values: Sequence[float], bases: Sequence[float]) -> list[float]:
-    """Subtract from each value the base of the same round."""
-    return [value - base for value, base in zip(values, bases, strict=True)]
-
-
 def rotated(items: Sequence[T], turn: int) -> list[T]:
     """Return the items begun at another one each turn, so that none is always first, or always after the same pause."""
     start = turn % len(items)

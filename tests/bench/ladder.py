@@ -1,4 +1,4 @@
-"""What each part of the service costs: requests a second and CPU microseconds, from a bare echo up to everything on."""
+"""What the service and each part of it cost, beside a bare echo: requests a second, and CPU time a request."""
 
 import math
 import os
@@ -118,25 +118,24 @@ def demand_spans(arrived: Sequence[Arrived]) -> None:
 
 def markdown(ladder: Ladder) -> str:
     """Return the table and what to know about it."""
-    rows_ = [
-        [
-            each.name,
-            shown(each.requests_per_second, ",.0f"),
-            shown(each.cpu_us, ".1f") if each.cpu_us else "",
-            shown(each.share, ".0%"),
-            f"{each.added_us.median:+.1f}" if each.added_us else "",
-        ]
-        for each in ladder.rungs
-    ]
-    header = ["server", "requests/s", "CPU us a request", "share of the bare echo", "CPU us added"]
+    header = ["server", "requests/s", "of the echo's", "least CPU us", "times the echo's", "CPU us a request"]
     notes = [
         f"Medians of {ladder.rounds} interleaved rounds of {ladder.seconds:g} s (lowest..highest), "
-        f"{ladder.connections} connections, one record a request, none twice. {ladder.cores} "
-        "Shares are taken within a round.",
+        f"{ladder.connections} connections, one record a request, none twice. {ladder.cores} Shares of the echo's "
+        "requests are taken within a round. CPU time is that of the whole process, exporting included; the least is "
+        "that of the least disturbed round.",
         *(remarks(ladder.rungs) if ladder.cores.server is not None else []),
         *(f"{each.rung}: {_what_arrived(each)}" for each in ladder.arrived),
     ]
-    return "\n\n".join([table(header, rows_), *notes])
+    return "\n\n".join([table(header, [_line(each, ladder.rungs[0]) for each in ladder.rungs]), *notes])
+
+
+def _line(rung: Figures, first: Figures) -> list[str]:
+    line = [rung.name, shown(rung.requests_per_second, ",.0f"), shown(rung.share, ".0%")]
+    if rung.cpu_us is None or first.cpu_us is None:
+        return [*line, "", "", ""]
+    times = rung.cpu_us.low / first.cpu_us.low
+    return [*line, f"{rung.cpu_us.low:,.1f}", f"{times:.2f}", shown(rung.cpu_us, ",.1f")]
 
 
 def _what_arrived(each: Arrived) -> str:

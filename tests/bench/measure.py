@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import Struct
 
-from tests.bench.figures import Spread, differences, ratios, rotated, spread
+from tests.bench.figures import Spread, ratios, rotated, spread
 from tests.bench.load import Plan, Void, Window
 from tests.bench.processes import ROOT, Server, environment, on_core
 
@@ -17,7 +17,7 @@ BUSY = 0.95
 
 
 class Figures(Struct):
-    """One server's rounds. `share` and `cpu_share` are of the first server; `added_us` is to the one before."""
+    """One server's rounds. `share`: of the first server's requests a second, within a round."""
 
     name: str
     requests_per_second: Spread
@@ -25,8 +25,6 @@ class Figures(Struct):
     server_busy: Spread | None
     generator_busy: Spread
     cpu_us: Spread | None
-    cpu_share: Spread | None
-    added_us: Spread | None
 
     @property
     def generator_bound(self) -> bool:
@@ -125,19 +123,13 @@ def in_turns(
 
 
 def figures(windows: Mapping[str, Sequence[Window]]) -> list[Figures]:
-    """Compute the figures of each server. Shares and differences are taken within a round, then the median of them."""
+    """Compute the figures of each server. Shares are taken within a round, then the median of them."""
     first = next(iter(windows.values()))
-    before: Sequence[Window] | None = None
-    found = []
-    for name, own in windows.items():
-        found.append(_figures(name, own, first, before))
-        before = own
-    return found
+    return [_figures(name, own, first) for name, own in windows.items()]
 
 
-def _figures(name: str, own: Sequence[Window], first: Sequence[Window], before: Sequence[Window] | None) -> Figures:
+def _figures(name: str, own: Sequence[Window], first: Sequence[Window]) -> Figures:
     cpu = _cpu_us(own)
-    of_first, of_before = _cpu_us(first), _cpu_us(before) if before else None
     return Figures(
         name=name,
         requests_per_second=spread(_rates(own)),
@@ -147,8 +139,6 @@ def _figures(name: str, own: Sequence[Window], first: Sequence[Window], before: 
         else None,
         generator_busy=spread(each.generator_cpu / each.seconds for each in own),
         cpu_us=spread(cpu) if cpu else None,
-        cpu_share=spread(ratios(of_first, cpu)) if cpu and of_first else None,
-        added_us=spread(differences(cpu, of_before)) if cpu and of_before else None,
     )
 
 

@@ -1,10 +1,9 @@
-"""The real service with parts replaced by nothing: `python -m tests.bench.partial scoring store metrics`.
+"""The real service with parts replaced, by nothing or by the usual one: `python -m tests.bench.partial store objects`.
 
 What is not named is what `python -m calsvc` has. Every replacement names the part that it stands for, so that this
 breaks, and does not quietly measure something else, when the service changes.
 """
 
-import logging
 import sys
 from contextlib import ExitStack
 from typing import Any
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.store import MemoryStore
+from tests.bench import usual
 
 
 class ConstantScorer:
@@ -64,7 +64,10 @@ REPLACEMENTS = {
     "scoring": {"calsvc.registry.loading.open_beside": constant_scorer},
     "store": {"calsvc.service.create_store": Forgetful},
     "metrics": {"calsvc.app.RequestTelemetry": Unobserved, "calsvc.service.Service.answered": nothing},
-    "logs": {},
+    "logs": {"observability.requests._log": nothing},
+    "objects": {"calsvc.endpoints.JsonCall": usual.endpoint},
+    "histograms": {"calsvc.metering.create_histogram": usual.SdkHistogram},
+    "middleware": {"calsvc.app.RequestTelemetry": usual.Instrumented, "calsvc.service.UNCOUNTED": 1},
 }
 
 
@@ -74,8 +77,6 @@ def main(parts: list[str]) -> int:
     import calsvc.app  # noqa: PLC0415
     import calsvc.registry.loading  # noqa: PLC0415
 
-    if "logs" in parts:
-        logging.disable(logging.INFO)
     with ExitStack() as stack:
         for part in parts:
             for name, replacement in REPLACEMENTS[part].items():

@@ -1,4 +1,4 @@
-"""The rungs of the ladder: a bare echo, then the service with one part more on each."""
+"""The rungs of the ladder: what is run for each, and with which variables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,8 @@ from tests.bench.processes import Program
 from tests.bench.sink import TRACES
 
 PARTIAL: Final = "tests.bench.partial"
+EVERYTHING: Final = "everything"
+STOCK: Final = ("objects", "histograms", "middleware")
 RATIO: Final = 0.1
 SAMPLED: Final = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": str(RATIO)}
 UNSAMPLED: Final = {"OTEL_TRACES_SAMPLER": "always_off"}
@@ -42,15 +44,18 @@ class Rung(NamedTuple):
 
 LADDER: Final = (
     Rung("bare echo", ("tests.bench.echo",)),
-    Rung("+ schema", (PARTIAL, "scoring", "store", "metrics", "logs"), UNSAMPLED),
-    Rung("+ scoring", (PARTIAL, "store", "metrics", "logs"), UNSAMPLED),
-    Rung("+ store", (PARTIAL, "metrics", "logs"), UNSAMPLED),
-    Rung("+ journal", (PARTIAL, "metrics", "logs"), UNSAMPLED, journal=True),
+    Rung("routes and schema", (PARTIAL, "scoring", "store", "metrics"), UNSAMPLED),
+    Rung("+ scoring", (PARTIAL, "store", "metrics"), UNSAMPLED),
+    Rung("+ store", (PARTIAL, "metrics"), UNSAMPLED, journal=True),
     Rung("+ metrics", ("calsvc",), UNSAMPLED, journal=True),
     Rung("+ traces, 10 %", (PARTIAL, "logs"), SAMPLED, traced=True, journal=True),
-    Rung("+ logs", ("calsvc",), SAMPLED, traced=True, journal=True),
-    Rung("+ profiling", ("calsvc",), SAMPLED, traced=True, profiled=True, journal=True),
+    Rung(EVERYTHING, ("calsvc",), SAMPLED, traced=True, journal=True),
+    Rung("the same, profiled", ("calsvc",), SAMPLED, traced=True, profiled=True, journal=True),
+    Rung("Starlette's request and response", (PARTIAL, "objects"), SAMPLED, traced=True, journal=True),
+    Rung("OpenTelemetry's histograms", (PARTIAL, "histograms"), SAMPLED, traced=True, journal=True),
+    Rung("all three at every request", (PARTIAL, *STOCK), SAMPLED, traced=True, journal=True),
 )
+"""The echo; the service with one part more on each rung; everything, with one part replaced by the usual one."""
 
 
 def program(rung: Rung, collector: int, model: Path | None = None, folder: Path = Path()) -> Program:

@@ -14,9 +14,10 @@ import pytest
 
 from calsvc.http.schema import parse_workout
 from tests.bench.figures import Spread, rotated, shown, spread, table
-from tests.bench.ladder import Arrived, demand_spans
+from tests.bench.ladder import Arrived, Ladder, demand_spans, markdown
 from tests.bench.load import Plan, Void, Window, missing, requests
 from tests.bench.measure import figures, in_turns, loaded, remarks
+from tests.bench.processes import Cores
 from tests.bench.sink import spans_in
 from tests.bench.workouts import FIRST_ID, generated, rows, templates
 from tests.conftest import Workshop
@@ -49,25 +50,26 @@ def test_a_share_is_taken_within_a_round_and_then_the_median_of_them():
     assert second.requests_per_second == Spread(700, 350, 900)
 
 
-def test_cpu_is_per_request_and_what_a_server_adds_is_to_the_one_before():
-    """0.5 s for 1,000 requests are 500 us; shares count the other way round: less is more."""
-    windows = {
-        "echo": [measured(requests=1000, server=0.5)],
-        "schema": [measured(requests=1000, server=0.6)],
-        "store": [measured(requests=1000, server=0.8)],
-    }
-    found = [(each.cpu_us, each.cpu_share, each.added_us) for each in figures(windows)]
-    assert [[figure and figure.median for figure in three] for three in found] == [
-        [500, 1.0, None],
-        [600, pytest.approx(5 / 6), pytest.approx(100)],
-        [800, pytest.approx(5 / 8), pytest.approx(200)],
-    ]
+def test_cpu_is_per_request():
+    """0.5 s for 1,000 requests are 500 us."""
+    windows = {"echo": [measured(requests=1000, server=0.5), measured(requests=500, server=0.5)]}
+    (only,) = figures(windows)
+    assert only.cpu_us == Spread(750, 500, 1000)
+
+
+def test_the_ladder_compares_the_least_cpu_with_the_echo_s():
+    """The round in which something else ran says nothing about the price."""
+    echo = [measured(requests=1000, server=0.5), measured(requests=1000, server=0.9)]
+    service = [measured(requests=500, server=1.0), measured(requests=1000, server=1.0)]
+    ladder = Ladder(2, 1.0, 16, Cores(None, None), figures({"bare echo": echo, "everything": service}), [])
+    (line,) = [line for line in markdown(ladder).splitlines() if line.startswith("| everything")]
+    assert line == "| everything | 750 (500..1,000) | 75% (50%..100%) | 1,000.0 | 2.00 | 1,500.0 (1,000.0..2,000.0) |"
 
 
 def test_where_the_system_does_not_tell_cpu_times_there_are_none():
     """Rates and their shares stay."""
     (only,) = figures({"echo": [measured(requests=1000, server=None)]})
-    assert (only.cpu_us, only.cpu_share, only.server_busy) == (None, None, None)
+    assert (only.cpu_us, only.server_busy) == (None, None)
     assert only.requests_per_second.median == 1000
 
 

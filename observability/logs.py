@@ -25,8 +25,8 @@ from observability.signals import LINES_LOST, REQUEST_FAILED, SERVER_LINE, Event
 
 QUEUED_LINES: Final = 2000
 """Lines that wait to be written at most. Further ones are dropped, and counted."""
-BATCH: Final = 100
-"""Queued lines that are written at once at most, with the one before them."""
+PAUSE: Final = 0.05
+"""Seconds between two writes, in which lines gather: to wake the thread costs more than to format a line."""
 FLUSH_TIMEOUT: Final = 2.0
 """Seconds that the queued lines have to be written at the end of the process."""
 MAX_LINE: Final = 8192
@@ -116,8 +116,7 @@ class LineWriter(QueueListener):
     def handle(self, record: Any) -> None:
         """Write what is queued; where lines were lost, and there is room again, a line that says how many."""
         queue = self._handler.queue
-        # Many lines in one write: after each, the thread may wait 5 ms for the interpreter's lock.
-        batch = [record, *(queue.get() for _ in range(min(queue.qsize(), BATCH)))]
+        batch = [record, *(queue.get() for _ in range(queue.qsize()))]
         lines = [each for each in batch if isinstance(each, bytes)]
         if unwritten := self._write(b"".join(lines)):
             self._failed += unwritten.count(b"\n")
@@ -128,6 +127,8 @@ class LineWriter(QueueListener):
                 each.set()
         if None in batch:
             self.enqueue_sentinel()
+        else:
+            time.sleep(PAUSE)
 
     def _report(self) -> None:
         lost = self._handler.dropped + self._failed - self._reported

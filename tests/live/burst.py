@@ -94,7 +94,7 @@ def _crowd_in(service: ServiceProcess) -> tuple[int, int]:
         for attempt in range(CROWDS):
             for number, each in enumerate(crowd):
                 each.sendall(_request(f"crowd {attempt} {number}"))
-            statuses = [each.recv(65536).split(maxsplit=2)[1] for each in crowd]
+            statuses = [_status(each) for each in crowd]
             answered += statuses.count(b"200")
             refused += statuses.count(b"503")
             assert set(statuses) <= {b"200", b"503"}

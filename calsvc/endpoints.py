@@ -132,11 +132,9 @@ class Metrics:
 
 def calls(service: Service) -> list[Route]:
     """Return the routes for those who send records."""
-    middleware = [
-        Middleware(BearerToken, service.settings.bearer),
-        Middleware(JsonBody),
-        Middleware(InFlightLimit, service.in_flight),
-    ]
+    middleware = [Middleware(JsonBody), Middleware(InFlightLimit, service.in_flight)]
+    if (token := service.settings.bearer) is not None:
+        middleware.insert(0, Middleware(BearerToken, token))
     answers = {"/predict": predict, "/feedback": feedback}
     return [Route(path, JsonCall(answers[path]), methods=["POST"], middleware=middleware) for path in CALLS]
 

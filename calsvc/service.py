@@ -112,10 +112,11 @@ class Service:
 
     async def predict(self, model: ServingModel, workout: Workout) -> Answer:
         """Score a workout and remember the prediction. It counts only when it was sent: see `answered`."""
-        kcal = await _scored(self.telemetry.tracer, model, workout)
+        span = recording_span()
+        kcal = await (model.score(workout) if span is None else _scored(self.telemetry.tracer, model, workout))
         made_at = self.clock()
         made_in = None
-        if (span := recording_span()) is not None:
+        if span is not None:
             context = span.get_span_context()
             made_in = SpanRef(context.trace_id, context.span_id)
         await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, made_in))
@@ -203,9 +204,7 @@ class Service:
 
 
 async def _scored(tracer: Tracer, model: ServingModel, workout: Workout) -> float:
-    """Return what `ServingModel.score` returns."""
-    if recording_span() is None:
-        return await model.score(workout)
+    """Return what `ServingModel.score` returns, and record it as a span."""
     with tracer.start_as_current_span(SCORE.name, attributes=model.told) as span:
         try:
             return await model.score(workout)

@@ -38,7 +38,7 @@ class SecurityHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(each for each in self._headers if each[0] not in given)]
+                message["headers"] = [*message["headers"], *[each for each in self._headers if each[0] not in given]]
             await send(message)
 
         await self._app(scope, receive, with_headers)
@@ -66,19 +66,18 @@ class CloseWhileDraining:
 
 
 class BearerToken:
-    """Refuses requests without the token, where there is one. How long it takes does not tell how much was right."""
+    """Refuses requests without the token. How long it takes does not tell how much was right."""
 
-    def __init__(self, app: ASGIApp, token: bytes | None) -> None:
+    def __init__(self, app: ASGIApp, token: bytes) -> None:
         self._app = app
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request with the token."""
-        if self._token is not None:
-            sent = [value for name, value in scope["headers"] if name == b"authorization"]
-            given = sent[0] if len(sent) == 1 and sent[0][: len(_SCHEME)].lower() == _SCHEME else b""
-            if not hmac.compare_digest(given[len(_SCHEME) :].strip(b" "), self._token):
-                raise Unauthorized("the header Authorization: Bearer, with the right token, is missing")
+        sent = [value for name, value in scope["headers"] if name == b"authorization"]
+        given = sent[0] if len(sent) == 1 and sent[0][: len(_SCHEME)].lower() == _SCHEME else b""
+        if not hmac.compare_digest(given[len(_SCHEME) :].strip(b" "), self._token):
+            raise Unauthorized("the header Authorization: Bearer, with the right token, is missing")
         await self._app(scope, receive, send)
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from calsvc.settings import Settings
+from observability.otel_environment import HONOURED, check
 from streamsim.cli import parser
 from tests.deploy.composed import (
     ENV,
@@ -154,12 +155,13 @@ def test_calsvc_has_longer_to_leave_than_it_can_take():
 
 def test_calsvc_is_told_only_what_it_knows():
     """Every key is a setting, every value one that it accepts, layer by layer and all together."""
-    known = set(Settings.variables())
+    known = Settings.variables().keys() | HONOURED.keys()
     together: dict[str, str] = {}
     for file, told in environments("calsvc"):
         assert set(told) <= known, file
         together |= told
         Settings.from_env(together)
+        assert check(together) == []
     assert Settings.from_env(together).store.get_secret_value().startswith("redis://")
 
 

@@ -132,7 +132,7 @@ def test_a_line_says_when_how_bad_where_and_what(shown: Shown):
 )
 def test_no_line_is_without_an_event(shown: Shown, logger: str, event: str):
     """The HTTP server's lines have one, and all other libraries' together one, each with its logger's name."""
-    logging.getLogger(logger).warning("%s happened", "it")
+    logging.getLogger(logger).error("%s happened", "it")
     (line,) = lines(shown)
     assert (line["event"], line["logger"], line["message"]) == (event, logger, "it happened")
 

@@ -28,6 +28,7 @@ from observability.events import tell
 from observability.logs import configure_logs
 from observability.profiles import start_profiles
 from observability.provenance import resource_of
+from observability.requests import is_instrumented
 from observability.signals import SERVICE_DRAINING, SERVICE_READY, SERVICE_STOPPED, SETTING_WARNING
 from observability.telemetry import Telemetry, processors_from
 
@@ -57,8 +58,9 @@ async def _serve(settings: Settings, listeners: Sequence[socket.socket], warning
     configure_logs(sys.stdout, resource)
     for each in warnings:
         tell(SETTING_WARNING, {"warning": each})
-    telemetry = Telemetry(resource, processors_from(os.environ))
-    telemetry.make_global()
+    telemetry = Telemetry(resource, [] if is_instrumented() else processors_from(os.environ))
+    if not is_instrumented():
+        telemetry.make_global()
     service = create_service(settings, telemetry, Lifecycle(), time.monotonic)
     service.profiles = start_profiles(
         settings.profiles_address.get_secret_value(), "calsvc", {"service_version": __version__}

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware, asgi_getter
+from opentelemetry.instrumentation.starlette import StarletteInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.http import get_excluded_urls
@@ -36,6 +37,11 @@ REFUSED: Final = 503
 SPAN: Final = "calsvc.span"
 """Key of a sampled request's SpanContext in its ASGI scope."""
 Labels = tuple[str, str, str, str, str]
+
+
+def is_instrumented() -> bool:
+    """Tell whether `opentelemetry-instrument` started this process: then it makes the spans of all requests itself."""
+    return bool(StarletteInstrumentor().is_instrumented_by_opentelemetry)
 
 
 class Draw(NamedTuple):
@@ -121,6 +127,7 @@ class RequestTelemetry:
         self._routes = frozenset(paths.known)
         self._quiet = frozenset(paths.quiet)
         self._gate = Gate(tracing)
+        self._instrumented = is_instrumented()
         self._children: dict[Labels, Any] = {}
         self._traced: ASGIApp = OpenTelemetryMiddleware(
             app,
@@ -147,7 +154,9 @@ class RequestTelemetry:
             await send(message)
 
         try:
-            if request.draw.sampled and self._tracing.exports:
+            if self._instrumented:
+                await self._app(scope, receive, watch)
+            elif request.draw.sampled and self._tracing.exports:
                 request.scope = {**scope, "query_string": b""}  # a query may hold anything, and no span shall
                 with drawn(request.draw.trace_id):
                     await self._traced(request.scope, receive, watch)

@@ -39,7 +39,8 @@ class Telemetry:
         reader = PrometheusMetricReader(scope_info_enabled=False, registry=self.registry)
         self._meter_provider = MeterProvider([reader], described, shutdown_on_exit=False)
         self.tracing = Tracing(described, processors, sampler)
-        self.tracer: Tracer = self.tracing.provider.get_tracer(SCOPE)
+        self.tracer: Tracer = self.tracing.provider.get_tracer(SCOPE) if processors else trace.get_tracer(SCOPE)
+        """Where spans are made: those of this process, or, without processors, of whoever has set a global provider."""
 
     @property
     def meter(self) -> Meter:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -149,6 +150,23 @@ def test_a_collector_that_hangs_keeps_neither_a_request_nor_the_end(workshop: Wo
             collector.wait_for("a lost batch", lambda: b'undelivered"} 0.0' not in service.call("/metrics")[2])
             assert service.stop() == 0
             assert "telemetry.spans.lost" in service.output()
+
+
+def test_under_opentelemetry_instrument_each_request_has_one_server_span(workshop: Workshop, tmp_path: Path):
+    """Its own, with the service's steps below it; the service adds none."""
+    command = (str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, "-m", "calsvc")
+    wrapped = ("-c", f"import os, sys; os.execv({command[0]!r}, {list(command)!r})")
+    with running_collector(tmp_path) as collector:
+        environ = (
+            collector.senders | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none"} | ALL
+        )
+        with service_process(tmp_path, workshop.environ() | environ, command=wrapped) as service:
+            predict(service, W3C)
+            spans = [each for each in arrived(collector, 2) if each.trace == TRACE]
+            time.sleep(3)
+            spans = [each for each in collector.spans() if each.trace == TRACE]
+    assert [each.name for each in spans if each.kind == SERVER] == ["POST /predict"]
+    assert "score" in [each.name for each in spans]
 
 
 # --- what a span says -------------------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.bench import ladder, outage, part, pending, scorer, window
+from tests.bench import ladder, outage, overload, part, pending, scorer, window
 from tests.bench.machine import machine
 from tests.bench.measure import Figures
 from tests.bench.page import PARTS, Document, page
+from tests.bench.rungs import LADDER, PARTIAL
 from tests.conftest import Workshop
 from tests.needs import needs
 
@@ -34,19 +35,20 @@ def demand_written(name: str, result: Any) -> str:
 @pytest.mark.usefixtures("our_model")
 def test_the_ladder_in_small():
     """An echo and the whole service, for a moment: rates, shares, and about every tenth request as a span."""
-    result = ladder.measure(TINY._replace(only=("bareecho", "logs")))
+    result = ladder.measure(TINY._replace(only=("bareecho", "everything")))
     page = demand_written("ladder", result)
-    assert [each.name for each in result.rungs] == ["bare echo", "+ logs"]
+    assert [each.name for each in result.rungs] == ["bare echo", "everything"]
     assert all(isinstance(each, Figures) and each.requests_per_second.low > 0 for each in result.rungs)
-    assert [each.rung for each in result.arrived] == ["+ logs"]
-    assert "| + logs |" in page
+    assert [each.rung for each in result.arrived] == ["everything"]
+    assert "| everything |" in page
 
 
 @pytest.mark.usefixtures("our_model")
 def test_a_service_with_parts_replaced_still_answers():
-    """The lower rungs are the real application: a part that was renamed is missed here."""
-    result = ladder.measure(TINY._replace(only=("schema", "scoring", "store", "metrics", "traces10")))
-    assert len(result.rungs) == 5
+    """All rungs are the real application: a part that was renamed is missed here."""
+    slugs = [rung.slug for rung in LADDER if rung.module[0] == PARTIAL]
+    result = ladder.measure(TINY._replace(only=tuple(slugs)))
+    assert len(result.rungs) == len(slugs) == 7
 
 
 @pytest.mark.usefixtures("our_model")
@@ -56,6 +58,15 @@ def test_waiting_predictions_in_small(monkeypatch: pytest.MonkeyPatch):
     result = pending.measure(TINY)
     assert "| 100 waiting |" in demand_written("pending", result)
     assert set(result.scrapes["100 waiting"]) == set(pending.FORMATS)
+
+
+@pytest.mark.usefixtures("our_model")
+def test_overload_in_small(monkeypatch: pytest.MonkeyPatch):
+    """More connections than may be in flight: some are refused, and probes are answered all the same."""
+    monkeypatch.setattr(overload, "LIMITS", (2,))
+    monkeypatch.setattr(overload, "CONNECTIONS", (2, 16))
+    few, many = overload.measure(TINY).pressures
+    assert (few.refused.high, many.refused.low > 0, many.asked_meanwhile > 0) == (0, True, True)
 
 
 @needs("collector", "prometheus", "pyroscope")

@@ -7,6 +7,8 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from msgspec import Struct
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from calsvc.feedback.quality import CHAMPION, Series
 from calsvc.http.errors import CalsvcError
@@ -68,10 +70,7 @@ def measure(options: part.Options) -> WindowFigures:
             subject.labels,
             {name: spread([us]) for name, us in subject.filling.items()}
             | {name: spread(own) for name, own in times[rate].items()},
-            {
-                name: len(subject.service.telemetry.exposition(accept).content) / 1024
-                for name, accept in FORMATS.items()
-            },
+            {name: len(_scraped(subject.service, accept)) / 1024 for name, accept in FORMATS.items()},
         )
         for rate, subject in subjects.items()
     ]
@@ -92,13 +91,20 @@ def _filled(rate: int) -> _Subject:
     due = moments[: int(rate * settings.quality_window)]
     judging = _timed(lambda: [board.judged(SERIES, 100.0, at, 110.0, at + delay) for at in due]) / len(due)
     clock.now = moments[-1]
-    scrapes = {f"scrape, {name}": partial(service.telemetry.exposition, accept) for name, accept in FORMATS.items()}
+    scrapes = {f"scrape, {name}": partial(_scraped, service, accept) for name, accept in FORMATS.items()}
     calls: dict[str, Callable[[], object]] = {
         "snapshot": lambda: list(board.snapshots(clock.now)),
         "coverage": lambda: board.coverage(clock.now),
         **scrapes,
     }
     return _Subject(calls, service, len(due), {"a prediction": predicting, "a label": judging})
+
+
+def _scraped(service: Service, accept: str) -> bytes:
+    """Return what a scrape is answered with."""
+    encode = openmetrics.generate_latest if "openmetrics" in accept else generate_latest
+    content: bytes = encode(service.telemetry.registry)
+    return content
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -167,34 +167,45 @@ HONOURED: Final[Mapping[str, _Check]] = {
     "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": _ANY,
     **{f"OTEL_EXPORTER_OTLP_{signal}{end}": check for signal in ("", "TRACES_") for end, check in _OTLP.items()},
 }
-"""What has an effect here, by name."""
+"""What has an effect in the service, by name."""
+_CAPTURE: Final = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
+_OF_SERVERS: Final = {"OTEL_PYTHON_STARLETTE_EXCLUDED_URLS", f"{_CAPTURE}SERVER_REQUEST", f"{_CAPTURE}SERVER_RESPONSE"}
+SIMULATOR: Final[Mapping[str, _Check]] = {
+    **{key: check for key, check in HONOURED.items() if key not in _OF_SERVERS},
+    "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": _PATTERNS,
+    f"{_CAPTURE}CLIENT_REQUEST": _PATTERNS,
+    f"{_CAPTURE}CLIENT_RESPONSE": _PATTERNS,
+    "OTEL_EXPORTER_PROMETHEUS_HOST": _ANY,
+    "OTEL_EXPORTER_PROMETHEUS_PORT": _ANY,  # `streamsim.scrapes` refuses what is no port
+}
+"""What has an effect in the simulator, by name."""
 
 
-def check(environ: Mapping[str, str], known: Collection[str] = ()) -> list[str]:
+def check(environ: Mapping[str, str], honoured: Mapping[str, _Check] = HONOURED) -> list[str]:
     """Return a warning for each OTEL_* variable that has no effect, or a surprising one. Empty values count as unset.
 
     Args:
         environ: the environment.
-        known: variables that somebody else checks.
+        honoured: what has an effect: `HONOURED` or `SIMULATOR`.
 
     Raises:
         WrongVariable: a value would be misunderstood. It shows no secret.
     """
-    given = {
-        key: text for key, text in environ.items() if key.startswith("OTEL_") and text.strip() and key not in known
-    }
-    for key in given.keys() & HONOURED.keys():
-        _check_one(key, given[key])
+    given = {key: text for key, text in environ.items() if key.startswith("OTEL_") and text.strip()}
+    for key in given.keys() & honoured.keys():
+        _check_one(key, given[key], honoured[key])
     _check_together(given)
-    return [*_without_effect(given), *_surprising(given)]
+    meters = "" if honoured is SIMULATOR else ", and /metrics lacks everything that OpenTelemetry's meters count"
+    disabled = [f"OTEL_SDK_DISABLED=true: no spans{meters}"] if is_disabled(given) else []
+    return [*_without_effect(given.keys() - honoured.keys()), *disabled, *_surprising(given)]
 
 
-def _check_one(key: str, text: str) -> None:
+def _check_one(key: str, text: str, check: _Check) -> None:
     try:
-        HONOURED[key].parse(text)
+        check.parse(text)
     except ValueError:
-        shown = scheme_of(text) if HONOURED[key] is _URL else "***" if HONOURED[key].secret else text
-        raise WrongVariable(key, shown, HONOURED[key].accepts) from None
+        shown = scheme_of(text) if check is _URL else "***" if check.secret else text
+        raise WrongVariable(key, shown, check.accepts) from None
 
 
 def _check_together(given: Mapping[str, str]) -> None:
@@ -213,16 +224,13 @@ def _check_together(given: Mapping[str, str]) -> None:
         raise WrongVariable(_protocol_key(given), GRPC, "http/protobuf, or the extra: pip install 'calsvc[grpc]'")
 
 
-def _without_effect(given: Mapping[str, str]) -> list[str]:
-    unknown = sorted(given.keys() - HONOURED.keys())
+def _without_effect(unknown: Collection[str]) -> list[str]:
     sent = re.compile(r"OTEL_(EXPORTER_OTLP_(METRICS|LOGS)|METRIC|BLRP|LOGRECORD|EXPORTER_PROMETHEUS)_.*")
-    return [f"{key} has no effect" + (f": {_TRACES_ONLY}" if sent.fullmatch(key) else "") for key in unknown]
+    return [f"{key} has no effect" + (f": {_TRACES_ONLY}" if sent.fullmatch(key) else "") for key in sorted(unknown)]
 
 
 def _surprising(given: Mapping[str, str]) -> list[str]:
     told = []
-    if is_disabled(given):
-        told.append("OTEL_SDK_DISABLED=true: no spans, and /metrics lacks everything that OpenTelemetry's meters count")
     for key, only in (("OTEL_METRICS_EXPORTER", "prometheus"), ("OTEL_LOGS_EXPORTER", "none")):
         if given.get(key, only).strip().lower() != only:
             told.append(f"{key}={given[key]} has no effect: {_TRACES_ONLY}")

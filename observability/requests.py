@@ -21,10 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.events import tell
 from observability.signals import REQUEST_ANSWERED, REQUEST_FAILED
-from observability.tracing import Ended, Tracing, drawn, ids_of
+from observability.tracing import SLOW, Ended, Tracing, drawn, ids_of
 
-SLOW: Final = 0.05
-"""Seconds from which a request that was not sampled leaves a span and a log line when it has ended."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
 OTHER: Final = "_OTHER"
 """What the semantic conventions call any other method."""

@@ -15,7 +15,7 @@ from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from observability.otel_environment import BATCH_DEFAULTS, span_exporters
-from observability.tracing import SCOPE, CountingProcessor, Tracing
+from observability.tracing import SCOPE, SHUTDOWN_TIMEOUT, CountingProcessor, Tracing
 
 QUEUE: Final = "OTEL_BSP_MAX_QUEUE_SIZE"
 
@@ -57,8 +57,13 @@ class Telemetry:
         self._meter_provider.shutdown()
 
 
-def processors_from(environ: Mapping[str, str]) -> list[SpanProcessor]:
-    """Return what exports spans as the OTEL_* variables, which `otel_environment` has checked, ask for."""
+def processors_from(environ: Mapping[str, str], patience: float = SHUTDOWN_TIMEOUT) -> list[SpanProcessor]:
+    """Return what exports spans as the OTEL_* variables, which `otel_environment` has checked, ask for.
+
+    Args:
+        environ: the environment.
+        patience: see `CountingProcessor`.
+    """
     room = int(environ.get(QUEUE, "").strip() or BATCH_DEFAULTS[QUEUE])
     makers: list[Callable[[], SpanExporter]] = span_exporters(environ)
-    return [CountingProcessor(make(), room) for make in makers]
+    return [CountingProcessor(make(), room, patience) for make in makers]

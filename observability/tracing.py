@@ -22,6 +22,8 @@ from observability.signals import SPANS_LOST
 SCOPE: Final = "calsvc"
 SHUTDOWN_TIMEOUT: Final = 5.0
 """Seconds after which spans that wait for a collector are given up when the process ends."""
+SLOW: Final = 0.05
+"""Seconds from which a request that was not sampled leaves a span and a log line when it has ended."""
 _drawn: ContextVar[tuple[int, int]] = ContextVar("drawn ids", default=(0, 0))
 
 
@@ -69,12 +71,14 @@ class CountingProcessor(SpanProcessor):
     Args:
         exporter: takes batches, in a thread of its own.
         room: spans that may wait, as the batch processor's own queue has room for.
+        patience: seconds after which spans that wait are given up at the end.
     """
 
-    def __init__(self, exporter: SpanExporter, room: int) -> None:
+    def __init__(self, exporter: SpanExporter, room: int, patience: float = SHUTDOWN_TIMEOUT) -> None:
         self._exporter = CountingExporter(exporter)
         self._batches = BatchSpanProcessor(self._exporter)
         self.room = room
+        self._patience = patience
         self._accepted = 0
         self.overflowed = 0
 
@@ -92,8 +96,8 @@ class CountingProcessor(SpanProcessor):
         return self._exporter.undelivered
 
     def shutdown(self) -> None:
-        """Export what waits, for `SHUTDOWN_TIMEOUT` and the export under way at most."""
-        give_up = threading.Timer(SHUTDOWN_TIMEOUT, self._exporter.shutdown)
+        """Export what waits, for the patience and the export under way at most."""
+        give_up = threading.Timer(self._patience, self._exporter.shutdown)
         give_up.daemon = True
         give_up.start()
         self._batches.shutdown()  # type: ignore[no-untyped-call]

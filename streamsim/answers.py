@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 TRACED: Final = 0.1
-"""Share of the records that the service is asked to trace, where it follows its callers' decision."""
+"""Share of the records that are sampled, unless OTEL_TRACES_SAMPLER says another one."""
 
 
 class Cause(StrEnum):
@@ -65,9 +65,9 @@ def linked_by(reference: str | None) -> tuple[int, int] | None:
     return (int(reference[:32], 16), int(reference[32:], 16)) if reference else None
 
 
-def is_traced(id_json: str) -> bool:
+def is_traced(id_json: str, share: float = TRACED) -> bool:
     """Decide by the record's id: its prediction and its feedback, minutes later, are both traced or neither is."""
-    return zlib.crc32(id_json.encode()) < TRACED * 2**32
+    return zlib.crc32(id_json.encode()) < share * 2**32
 
 
 def document_of(content: bytes | None) -> dict[str, Any] | None:

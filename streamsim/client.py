@@ -7,13 +7,11 @@ import errno
 import json
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import aiohttp
 import anyio
@@ -30,6 +28,7 @@ from streamsim.answers import (
     linked_by,
     seconds_of,
 )
+from streamsim.calls import Call, CallTracing, ContextOnly
 from streamsim.environ import TOKEN, TOKEN_FILE
 from streamsim.rows import Record
 
@@ -39,61 +38,17 @@ NO_TOKEN: Final = f"it asks for a token; set {TOKEN}, or {TOKEN_FILE} to a file 
 WRONG_TOKEN: Final = f"it does not take the token of {TOKEN} (or {TOKEN_FILE})"
 
 
-class Call(NamedTuple):
-    """A request that has ended: where to, which, how; begun and ended in nanoseconds since the epoch."""
-
-    url: str
-    path: str
-    identity: Identity
-    answer: Answer
-    resent: bool
-    began: int
-    ended: int
-    linked: tuple[int, int] | None = None
-    """Trace and span id of the request that this one is about."""
-
-
-class Calls(Protocol):
-    """Makes spans of requests."""
-
-    def instrumented(self) -> AbstractContextManager[None]:
-        """Instrument the sessions that are made in this context."""
-
-    def headers(self, identity: Identity) -> dict[str, str]:
-        """Return what tells the service of a request that is not traced; nothing for one that is."""
-
-    def sending(
-        self, identity: Identity, linked: tuple[int, int] | None, *, resent: bool
-    ) -> AbstractContextManager[None]:
-        """Give the span of a request that is sent in this context its identity and its link."""
-
-    def note(self, call: Call) -> None:
-        """Take down one; must not wait and must not raise."""
-
-
-@dataclass(slots=True)
-class _Request:
-    url: str
-    body: bytes
-    headers: dict[str, str]
-    identity: Identity
-    linked: tuple[int, int] | None
-    on_idle_connection: bool = False
-    """Sent on a connection that had served before, and not a byte has come back."""
-    resent: bool = False
-
-
 class Client:
     """Sends to one service. Use `open_client`.
 
     Counts in `resent_to`, by path, the requests that met a connection the service had closed while it was idle.
     """
 
-    def __init__(self, sessions: "_Sessions", url: str, patience: float, calls: Calls | None, hint: str = "") -> None:
+    def __init__(self, sessions: "_Sessions", url: str, patience: float, tracing: CallTracing, hint: str = "") -> None:
         self._sessions = sessions
         self._url = url.rstrip("/")
         self._patience = patience
-        self._calls = calls
+        self._tracing = tracing
         self._hint = hint
         self._random = random.Random()  # noqa: S311  trace ids have to be different, not secret
         self.resent_to: Counter[str] = Counter()
@@ -132,106 +87,88 @@ class Client:
     async def _post(
         self, path: str, id_json: str, body: bytes, about: str | None = None, patience: float | None = None
     ) -> Answer:
-        identity = self._identity(id_json)
-        told = {"traceparent": identity.traceparent} if self._calls is None else self._calls.headers(identity)
-        request = _Request(
-            self._url + path, body, {"Content-Type": "application/json", **told}, identity, linked_by(about)
-        )
-        began = time.time_ns()
-        answer = await self._delivered(path, request, patience or self._patience)
+        call = Call(path, self._url + path, body, self._identity(id_json), linked_by(about))
+        answer = await self._delivered(call, patience or self._patience)
         if self._hint and answer.status in UNAUTHORIZED:
             print(f"streamsim: the service answered {answer.status}: {self._hint}", file=sys.stderr)
             self._hint = ""
-        if identity.traced:
-            answer = answer._replace(trace=identity)
-        if self._calls is not None:
-            ended = max(began, time.time_ns())
-            self._calls.note(Call(request.url, path, identity, answer, request.resent, began, ended, request.linked))
-        return answer
+        return answer._replace(trace=call.identity) if call.identity.traced else answer
 
-    async def _delivered(self, path: str, request: _Request, patience: float) -> Answer:
-        with anyio.move_on_after(patience):
-            answer = await self._sent(self._sessions.pooled, request)
-            if answer.cause is Cause.CLOSED and request.on_idle_connection:
+    async def _delivered(self, call: Call, patience: float) -> Answer:
+        sessions = self._sessions.traced if call.identity.traced else self._sessions.plain
+        call.scope = anyio.move_on_after(patience)
+        with call.scope:
+            answer = await self._sent(sessions.pooled, call)
+            if answer.cause is Cause.CLOSED and call.on_idle_connection:
                 # A connection that the service closes just as it is used again says nothing about the service.
-                self.resent_to[path] += 1
-                request.resent = True
-                answer = await self._sent(self._sessions.fresh, request)
+                self.resent_to[call.path] += 1
+                call.resends, call.answer, call.failed_in_span = 1, None, False
+                call.identity = call.identity._replace(span_id=self._new_span_id())
+                answer = await self._sent(sessions.fresh, call)
             return answer
         return Answer(Cause.TIMEOUT)
 
-    async def _sent(self, sessions: "_Pair", request: _Request) -> Answer:
-        if self._calls is None or not request.identity.traced:
-            return await _try(sessions.plain, request)
-        with self._calls.sending(request.identity, request.linked, resent=request.resent):
-            return await _try(sessions.traced, request)
+    async def _sent(self, session: aiohttp.ClientSession, call: Call) -> Answer:
+        with self._tracing.request(call):
+            call.answer = await _try(session, call, self._tracing.headers(call.identity))
+        return call.answer
 
     def _identity(self, id_json: str) -> Identity:
-        """`| 1` because an id of zeros is not valid."""
-        return Identity(self._random.getrandbits(128) | 1, self._random.getrandbits(64) | 1, is_traced(id_json))
+        traced = is_traced(id_json, self._tracing.share)
+        return Identity(self._random.getrandbits(128) or 1, self._new_span_id(), traced)
+
+    def _new_span_id(self) -> int:
+        return self._random.getrandbits(64) or 1  # an id of zeros is not valid
 
 
 class _Pair(NamedTuple):
-    """Two sessions on the same connections: what `traced` sends has spans, where there are any."""
+    """Sessions that keep their connections, and that open one for each request."""
 
-    plain: aiohttp.ClientSession
-    traced: aiohttp.ClientSession
+    pooled: aiohttp.ClientSession
+    fresh: aiohttp.ClientSession
 
 
 class _Sessions(NamedTuple):
-    pooled: _Pair
-    fresh: _Pair
+    """Both send on the same connections."""
+
+    plain: _Pair
+    traced: _Pair
 
 
 @asynccontextmanager
 async def open_client(
-    url: str, patience: float, calls: Calls | None = None, token: str | None = None
+    url: str, patience: float, tracing: CallTracing | None = None, token: str | None = None
 ) -> AsyncIterator[Client]:
     """Open a client for the service at `url`; a request without a whole answer after `patience` seconds is given up.
 
     The first time that the service refuses the token, or the lack of one, a line on stderr says what to do.
     """
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(_note_reuse)
+    tracing = tracing or ContextOnly()
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with AsyncExitStack() as stack:
-        pairs = [
-            await _pair(stack, headers, calls, force_close, [] if force_close else [trace])
-            for force_close in (False, True)
-        ]
-        yield Client(_Sessions(*pairs), url, patience, calls, NO_TOKEN if token is None else WRONG_TOKEN)
+        # A pool that makes requests wait for a free connection would close the open loop: no limit.
+        pool, unpooled = (aiohttp.TCPConnector(limit=0, force_close=each) for each in (False, True))
+
+        async def pair() -> _Pair:
+            return _Pair(*[await stack.enter_async_context(_session(headers, each)) for each in (pool, unpooled)])
+
+        for each in (pool, unpooled):
+            stack.push_async_callback(each.close)
+        plain = await pair()
+        with tracing.instrumented():
+            sessions = _Sessions(plain, await pair())
+        yield Client(sessions, url, patience, tracing, NO_TOKEN if token is None else WRONG_TOKEN)
 
 
-async def _pair(
-    stack: AsyncExitStack,
-    headers: Mapping[str, str],
-    calls: Calls | None,
-    force_close: bool,
-    traces: list[aiohttp.TraceConfig],
-) -> _Pair:
-    # A pool that makes requests wait for a free connection would close the open loop: no limit.
-    connector = aiohttp.TCPConnector(limit=0, force_close=force_close)
-    plain = await stack.enter_async_context(_session(headers, connector, traces, owner=True))
-    if calls is None:
-        return _Pair(plain, plain)
-    with calls.instrumented():
-        traced = await stack.enter_async_context(_session(headers, connector, traces, owner=False))
-    return _Pair(plain, traced)
-
-
-def _session(
-    headers: Mapping[str, str],
-    connector: aiohttp.TCPConnector,
-    traces: list[aiohttp.TraceConfig],
-    *,
-    owner: bool,
-) -> aiohttp.ClientSession:
+def _session(headers: Mapping[str, str], connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_reuse)
     return aiohttp.ClientSession(
         headers=headers,
         connector=connector,
-        connector_owner=owner,
-        trace_configs=list(traces),
-        # `_post` sets one deadline over both attempts.
+        connector_owner=False,
+        trace_configs=[trace],
+        # `_delivered` sets one deadline over both attempts.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
@@ -241,26 +178,32 @@ async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace,
     context.trace_request_ctx.on_idle_connection = True
 
 
-async def _try(session: aiohttp.ClientSession, request: _Request) -> Answer:
+async def _try(session: aiohttp.ClientSession, call: Call, context: Mapping[str, str]) -> Answer:
     try:
-        return await _exchange(session, request)
-    except aiohttp.ClientConnectorError as error:
+        return await _exchange(session, call, context)
+    except (aiohttp.ClientError, OSError, UnicodeError) as error:
+        return Answer(cause_of_error(error))
+
+
+def cause_of_error(error: BaseException) -> Cause:
+    """Name what aiohttp raises."""
+    if isinstance(error, aiohttp.ClientConnectorError):
         exhausted = error.os_error.errno in {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
-        return Answer(Cause.NOT_SENT if exhausted else Cause.REFUSED)
-    except UnicodeError:  # no resolver can ask for such a name
-        return Answer(Cause.REFUSED)
-    except aiohttp.ClientResponseError:  # what came back is not HTTP
-        return Answer(Cause.BAD_ANSWER)
-    except (aiohttp.ClientError, OSError):
-        return Answer(Cause.CLOSED)
+        return Cause.NOT_SENT if exhausted else Cause.REFUSED
+    if isinstance(error, UnicodeError):  # no resolver can ask for such a name
+        return Cause.REFUSED
+    if isinstance(error, aiohttp.ClientResponseError):  # what came back is not HTTP
+        return Cause.BAD_ANSWER
+    return Cause.CLOSED
 
 
-async def _exchange(session: aiohttp.ClientSession, request: _Request) -> Answer:
+async def _exchange(session: aiohttp.ClientSession, call: Call, context: Mapping[str, str]) -> Answer:
     """One request and its whole answer; raises what aiohttp raises when the connection fails."""
+    headers = {"Content-Type": "application/json", **context}
     async with session.post(
-        request.url, data=request.body, headers=request.headers, allow_redirects=False, trace_request_ctx=request
+        call.url, data=call.body, headers=headers, allow_redirects=False, trace_request_ctx=call
     ) as response:
-        request.on_idle_connection = False
+        call.on_idle_connection = False
         document = document_of(await _read(response))
         if response.status == 200:
             return Answer(Cause.BAD_ANSWER if document is None else Cause.OK, 200, document)

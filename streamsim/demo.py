@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import anyio
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +24,7 @@ from streamsim.environ import token_of
 from streamsim.errors import DemoFailed, SimulatorError
 from streamsim.report import compute, read_record
 from streamsim.rows import unused_lap
-from streamsim.run import Plan, run
+from streamsim.run import Plan, launch
 from streamsim.service import fetch, started_service, tail
 from streamsim.source import DEFAULT_DATA, load
 from streamsim.summary import COULD_NOT_RUN, MET, disagreement
@@ -89,7 +88,7 @@ def _plan(url: str, scratch: Path, duration: float, first_lap: int) -> Plan:
 def _stream_and_compare(console: Console, plan: Plan, record: Path) -> list[Line]:
     _step(console, f"4/6 stream to {plan.url}: bursts of 20/s, each truth {FEEDBACK_DELAY_S:g} s later")
     before = parse(fetch(f"{plan.url}/metrics", plan.token))
-    summary = anyio.run(run, plan, screen_for(console), backend_options={"use_uvloop": True})
+    summary = launch(plan, screen_for(console))
     _interrupt_on_sigterm()  # the event loop has put the default back
     show_summary(console, summary)
     if wrong := disagreement(summary):

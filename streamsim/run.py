@@ -17,7 +17,8 @@ from streamsim.answers import Answer, Cause
 from streamsim.arrivals import Schedule, next_burst, offsets, rate_at
 from streamsim.asking import Asker
 from streamsim.books import Books
-from streamsim.client import Calls, Client, open_client
+from streamsim.calls import CallTracing
+from streamsim.client import Client, open_client
 from streamsim.clocks import Clocks
 from streamsim.feedback import FeedbackScheduler
 from streamsim.journal import open_journal
@@ -73,12 +74,12 @@ async def run(
     screen: Screen,
     clocks: Clocks = Clocks(),  # noqa: B008  immutable
     tally: Tally | None = None,
-    calls: Calls | None = None,
+    tracing: CallTracing | None = None,
 ) -> Summary:
     """Do one run, until all is settled, nothing more can be delivered, or SIGINT or SIGTERM ends it.
 
-    A caller that wants the whole distributions or a timeline hands in a fresh `tally` of its own. `calls` is told of
-    every request.
+    A caller that wants the whole distributions or a timeline hands in a fresh `tally` of its own. Without `tracing`
+    no spans are made.
 
     Raises:
         JournalError: the journal is locked or not usable.
@@ -87,7 +88,7 @@ async def run(
     with open_journal(plan.journal, clocks) as journal, open_record(plan.record, append=plan.resume) as recorder:
         if journal.note:
             print(f"streamsim: {journal.note}", file=sys.stderr)
-        async with open_client(plan.url, plan.timeout, calls, plan.token) as client:
+        async with open_client(plan.url, plan.timeout, tracing, plan.token) as client:
             books = Books(journal, recorder, tally or Tally())
             this = Run(plan, client, books, clocks)
             async with _scraped(plan.scrape, books.tally, this.now), anyio.create_task_group() as group:
@@ -99,9 +100,13 @@ async def run(
 
 
 def launch(plan: Plan, screen: Screen, tally: Tally | None = None) -> Summary:
-    """Do one run on an event loop of its own, with the spans and profiles that the environment asks for; see `run`."""
-    with profiles(os.environ), spans(os.environ) as calls:
-        return anyio.run(run, plan, screen, Clocks(), tally, calls, backend_options={"use_uvloop": True})
+    """Do one run on an event loop of its own, with the spans and profiles that the environment asks for; see `run`.
+
+    Raises:
+        SettingError: a variable of the environment holds what cannot be used; also what `run` raises.
+    """
+    with profiles(os.environ), spans(os.environ) as tracing:
+        return anyio.run(run, plan, screen, Clocks(), tally, tracing, backend_options={"use_uvloop": True})
 
 
 @asynccontextmanager

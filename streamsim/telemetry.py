@@ -1,6 +1,6 @@
-"""Whether the simulator's own spans and profiles are exported: only where the usual variables say where to.
+"""Whether the simulator's own spans and profiles leave: only where who takes them is named, by the usual variables.
 
-Nothing of OpenTelemetry's SDK is loaded elsewhere: `stream` has no room for what it does not use.
+Nothing of OpenTelemetry is loaded otherwise: `stream` has no room for what it does not use.
 """
 
 import sys
@@ -9,42 +9,57 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Final
 
-from observability import otel_environment
 from observability.addresses import PROFILES_EXPECTED, profiles_url
-from streamsim.client import Calls
+from observability.otel_environment import DEFAULTS, SIMULATOR, WrongVariable, check, span_exporters
+from streamsim.calls import CallTracing, ContextOnly, Headers
 from streamsim.environ import parsed
 from streamsim.errors import SettingError
 
-KNOWN: Final = ("OTEL_EXPORTER_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_PORT")
-"""Where the simulator's /metrics are; see `scrapes`."""
-FIXED: Final = ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG")
+TIMEOUT: Final = 2.0
+"""Seconds for one batch, unless OTEL_EXPORTER_OTLP_TIMEOUT says more, and for all that is left at the end."""
+_DEFAULTS: Final = {**DEFAULTS, "OTEL_EXPORTER_OTLP_TIMEOUT": f"{TIMEOUT:g}"}
 
 
 @contextmanager
-def spans(environ: MutableMapping[str, str]) -> Iterator[Calls | None]:
-    """Export spans of requests, the last of them at the end; None where none are wanted.
+def spans(environ: MutableMapping[str, str]) -> Iterator[CallTracing]:
+    """Make and export spans of the requests where an exporter is named; fills in the defaults of OTEL_* variables.
+
+    What has no effect is one line each on stderr. At the end it waits for the last spans, but not for long.
 
     Raises:
         SettingError: naming the variable and what is accepted.
     """
     try:
-        warnings = otel_environment.check(environ, KNOWN)
-    except otel_environment.WrongVariable as wrong:
+        warnings = check(environ, SIMULATOR)
+    except WrongVariable as wrong:
         raise SettingError(str(wrong)) from None
-    if not otel_environment.span_exporters(environ):
-        yield None
-        return
-    for key in FIXED:
-        if environ.get(key, "").strip():
-            warnings.append(f"{key} has no effect on the simulator: it traces one record in ten, by its id")
     for each in warnings:
         print(f"streamsim: {each}", file=sys.stderr)
-    environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", otel_environment.DEFAULTS["OTEL_SEMCONV_STABILITY_OPT_IN"])
-    from observability.telemetry import processors_from  # noqa: PLC0415 - OpenTelemetry's SDK, for those who use it
-    from streamsim.tracing import open_spans  # noqa: PLC0415
+    environ.update({key: text for key, text in _DEFAULTS.items() if not environ.get(key, "").strip()})
+    share = sampled_share(environ)
+    if not (share and span_exporters(environ)):
+        yield ContextOnly(share, _propagator(environ))
+        return
+    from streamsim.tracing import open_spans  # noqa: PLC0415 - OpenTelemetry's SDK, for those who have a collector
 
-    with open_spans(processors_from(environ)) as calls:
-        yield calls
+    with open_spans(environ, share, TIMEOUT) as tracing:
+        yield tracing
+
+
+def sampled_share(environ: Mapping[str, str]) -> float:
+    """Return the share of the records that the sampler's variables ask for; a record has no parent."""
+    sampler, ratio = (environ[key].strip() for key in ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"))
+    if sampler.lower().endswith("traceidratio"):
+        return float(ratio)
+    return 1.0 if sampler.lower().endswith("always_on") else 0.0
+
+
+def _propagator(environ: Mapping[str, str]) -> Headers | None:
+    if not environ.get("OTEL_PROPAGATORS", "").strip():
+        return None
+    from streamsim.tracing import injected  # noqa: PLC0415
+
+    return injected
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from observability import signals
 from observability.provenance import git_sha
-from observability.requests import SLOW
+from observability.tracing import SLOW
 from streamsim.answers import is_traced
 from tests.conftest import Workshop, run_module
 from tests.handouts import MODEL_PY, write_handout

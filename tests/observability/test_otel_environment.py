@@ -3,14 +3,24 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk import environment_variables
 
-from observability.otel_environment import DEFAULTS, HONOURED, WrongVariable, check, is_disabled, span_exporters
+from observability.otel_environment import (
+    DEFAULTS,
+    HONOURED,
+    SIMULATOR,
+    WrongVariable,
+    check,
+    is_disabled,
+    span_exporters,
+)
 from observability.telemetry import processors_from
 from tests.conftest import run_module
 from tests.service_process import ROOT
@@ -74,10 +84,28 @@ def test_values_that_do_not_go_together_are_refused(environ: dict[str, str]):
         check(environ)
 
 
+@pytest.mark.parametrize("honoured", [HONOURED, SIMULATOR], ids=["service", "simulator"])
 @pytest.mark.parametrize("key", NAMES)
-def test_none_is_silently_ignored(key: str):
+def test_none_is_silently_ignored(key: str, honoured: Mapping[str, Any]):
     """Each variable of the SDK has an effect, or a warning."""
-    assert key in HONOURED or check({key: "1"}) != []
+    assert key in honoured or check({key: "1"}, honoured) != []
+
+
+@pytest.mark.parametrize(
+    ("of_service", "of_simulator"),
+    [
+        ("OTEL_PYTHON_STARLETTE_EXCLUDED_URLS", "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS"),
+        (
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST",
+        ),
+    ],
+)
+def test_each_side_warns_of_what_only_the_other_honours(of_service: str, of_simulator: str):
+    """Both are often started from the same environment."""
+    environ = {of_service: "x", of_simulator: "x"}
+    assert check(environ) == [f"{of_simulator} has no effect"]
+    assert check(environ, SIMULATOR) == [f"{of_service} has no effect"]
 
 
 @pytest.mark.parametrize(

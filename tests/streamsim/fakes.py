@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class CountingService:
         self.truths: dict[int | str, float] = {}
         self.statuses: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
+        self.headers: list[Mapping[str, str]] = []
         self.traceparents: list[str] = []
         self.feedback_traceparents: list[str] = []
         self.bodies: list[dict[str, Any]] = []
@@ -63,7 +64,8 @@ class CountingService:
         if (other := await self.gate("predict", self.requests["predict"])) is not None:
             return other
         self.bodies.append(row)
-        self.traceparents.append(request.headers["traceparent"])
+        self.headers.append(request.headers)
+        self.traceparents.append(request.headers.get("traceparent", ""))
         self.predicted[row["id"]] = row["Age"] / 2
         self._told()
         return web.json_response({"id": row["id"], "Calories": row["Age"] / 2})
@@ -72,7 +74,8 @@ class CountingService:
         """Join a truth as the contract says."""
         body = await request.json()
         self.requests["feedback"] += 1
-        self.feedback_traceparents.append(request.headers["traceparent"])
+        self.headers.append(request.headers)
+        self.feedback_traceparents.append(request.headers.get("traceparent", ""))
         self._told()
         if (other := await self.gate("feedback", self.requests["feedback"])) is not None:
             return other

@@ -4,11 +4,14 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from subprocess import STDOUT
+from typing import Any
 
 import anyio
 import pytest
+from aiohttp import web
 from anyio.abc import SocketStream
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -18,22 +21,23 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind, StatusCode
 
 from observability import signals
-from observability.requests import SLOW
-from observability.tracing import Tracing
-from streamsim.answers import Answer, Cause, Identity, is_traced
-from streamsim.client import Call, open_client
+from observability.tracing import SLOW, Tracing
+from streamsim.answers import TRACED, Answer, Cause, Identity, is_traced
+from streamsim.calls import ContextOnly
+from streamsim.client import open_client
 from streamsim.errors import SettingError
 from streamsim.telemetry import spans
-from streamsim.tracing import REFUSALS, CallSpans
+from streamsim.tracing import CallSpans
+from tests.local_collector import LocalCollector
 from tests.service_process import ROOT, free_port
+from tests.serving import serving
 from tests.streamsim.fakes import CountingService, http_answer, make_rows, raw_server, read_request
 
 PATIENCE = 60.0
 """Seconds that anything may take here before it counts as hanging."""
-SERVICE = "http://user:secret@127.0.0.1:8000/predict"
-UNTRACED = Identity(1, 2, traced=False)
-QUICK = int(SLOW * 1e9) // 2
-TRACED_ID = next(str(number) for number in range(100) if is_traced(str(number)))
+TRACED_ID, UNTRACED_ID = (
+    next(str(number) for number in range(100) if is_traced(str(number)) is traced) for traced in (True, False)
+)
 
 
 @pytest.fixture
@@ -43,15 +47,9 @@ def exporter() -> InMemorySpanExporter:
 
 
 @pytest.fixture
-def calls(exporter: InMemorySpanExporter) -> CallSpans:
+def tracing(exporter: InMemorySpanExporter) -> CallSpans:
     """Spans that are exported as soon as they have ended."""
-    return CallSpans(Tracing(Resource({}), [SimpleSpanProcessor(exporter)], ALWAYS_ON))
-
-
-def call(cause: Cause = Cause.OK, status: int = 200, identity: Identity = UNTRACED, lasted: int = 2 * QUICK) -> Call:
-    """A slow request for a prediction."""
-    answer = Answer(cause, status)
-    return Call(SERVICE, "/predict", identity, answer, resent=False, began=10**18, ended=10**18 + lasted, linked=(5, 6))
+    return CallSpans(Tracing(Resource({}), [SimpleSpanProcessor(exporter)], ALWAYS_ON), TRACED)
 
 
 def only(exporter: InMemorySpanExporter) -> ReadableSpan:
@@ -60,137 +58,282 @@ def only(exporter: InMemorySpanExporter) -> ReadableSpan:
     return span
 
 
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    """Its attributes, which have to be those of the declaration."""
+    said = dict(span.attributes or {})
+    always = {name for name in signals.CALL.attributes if not name.startswith("?")}
+    assert always <= said.keys() <= {name.removeprefix("?") for name in signals.CALL.attributes}
+    return said
+
+
+def ids(span: ReadableSpan) -> str:
+    """As in a `traceparent`."""
+    return f"{span.context.trace_id:032x}-{span.context.span_id:016x}"
+
+
+async def answered_with(content: bytes, record_id: str, tracing: CallSpans, patience: float = 5) -> Answer:
+    """Ask a service that sends these bytes and closes, or that says nothing where there are none."""
+
+    async def handle(stream: SocketStream) -> None:
+        await read_request(stream)
+        if not content:
+            await anyio.sleep_forever()
+        await stream.send(content)
+
+    async with raw_server(handle) as url, open_client(url, patience, tracing) as client:
+        return await client.feedback(record_id, 1.0)
+
+
 @pytest.mark.anyio
 async def test_the_span_is_what_the_service_is_told_of(
-    service: CountingService, calls: CallSpans, exporter: InMemorySpanExporter
+    service: CountingService, tracing: CallSpans, exporter: InMemorySpanExporter
 ):
-    """One for each traced record, with the ids of its `traceparent`; it lasts as long as the request."""
+    """One for each sampled record, with the ids of its `traceparent`; it lasts as long as the request."""
     rows = make_rows(60)
     before = time.time_ns()
-    async with open_client(service.url, 5, calls) as client:
+    async with open_client(service.url, 5, tracing) as client:
         for number in range(60):
             await client.predict(rows.record(number))
     after = time.time_ns()
-    told = {f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}" for span in exporter.get_finished_spans()}
-    asked = {sent[:-3] for sent in service.traceparents if int(sent[-1]) & 1}
+    told = {ids(span) for span in exporter.get_finished_spans()}
+    asked = {sent[3:-3] for sent in service.traceparents if int(sent[-1]) & 1}
     assert len(asked) == sum(is_traced(str(number)) for number in range(1, 61)) > 0
-    assert asked <= told <= {sent[:-3] for sent in service.traceparents}  # a slow one may be among them
+    assert asked <= told <= {sent[3:-3] for sent in service.traceparents}  # a slow one may be among them
     assert len(service.traceparents) == 60
     for span in exporter.get_finished_spans():
         assert before <= (span.start_time or 0) <= (span.end_time or 0) <= after
 
 
 @pytest.mark.anyio
-async def test_a_span_says_what_the_conventions_ask_for(
-    service: CountingService, calls: CallSpans, exporter: InMemorySpanExporter
+async def test_where_an_answer_is_found_is_its_span(
+    service: CountingService, tracing: CallSpans, exporter: InMemorySpanExporter
 ):
-    """Of an HTTP client; an address holds no password; a feedback's span links to that of the prediction."""
-    reference = Identity(5, 6, traced=True).reference
-    async with open_client(service.url.replace("://", "://me:s3cret@"), 5, calls) as client:
-        await client.feedback(TRACED_ID, 1.0, reference)
-    span = only(exporter)
-    assert (span.name, span.kind, span.parent) == ("POST /feedback", SpanKind.CLIENT, None)
-    assert [(link.context.trace_id, link.context.span_id) for link in span.links] == [(5, 6)]
-    attributes = dict(span.attributes or {})
-    assert attributes["url.full"] == f"{service.url}/feedback"
-    assert attributes["url.template"] == "/feedback"
-    assert attributes.keys() <= {name.removeprefix("?") for name in signals.CALL.attributes}
-    assert attributes.keys() >= {name for name in signals.CALL.attributes if not name.startswith("?")}
-    assert "s3cret" not in span.to_json()
-
-
-def test_a_span_that_is_made_afterwards_says_the_same(calls: CallSpans, exporter: InMemorySpanExporter):
-    """It has the ids that the service was told."""
-    calls.note(call())
-    span = only(exporter)
-    assert (span.name, span.kind, span.parent) == ("POST /predict", SpanKind.CLIENT, None)
-    assert (span.context.trace_id, span.context.span_id, span.context.trace_flags.sampled) == (1, 2, True)
-    assert [(link.context.trace_id, link.context.span_id) for link in span.links] == [(5, 6)]
-    assert (span.end_time or 0) - (span.start_time or 0) == 2 * QUICK
-    assert span.status.status_code is StatusCode.UNSET
-    assert dict(span.attributes or {}) == {
-        "http.request.method": "POST",
-        "server.address": "127.0.0.1",
-        "server.port": 8000,
-        "url.full": "http://127.0.0.1:8000/predict",
-        "url.template": "/predict",
-        "http.response.status_code": 200,
-    }
-
-
-@pytest.mark.parametrize(
-    ("cause", "status", "error"),
-    [
-        (Cause.HTTP_4XX, 404, "404"),
-        (Cause.HTTP_5XX, 500, "500"),
-        (Cause.HTTP_503, 503, "503"),
-        (Cause.BAD_ANSWER, 200, "bad_answer"),
-        (Cause.TIMEOUT, 0, "timeout"),
-        (Cause.REFUSED, 0, "refused"),
-    ],
-)
-def test_a_failure_says_how(calls: CallSpans, exporter: InMemorySpanExporter, cause: Cause, status: int, error: str):
-    """A client's span is an error for whatever it did not want; without an answer there is no status."""
-    calls.note(call(cause, status))
-    attributes = dict(only(exporter).attributes or {})
-    assert only(exporter).status.status_code is StatusCode.ERROR
-    assert (attributes["error.type"], attributes.get("http.response.status_code", 0)) == (error, status)
-
-
-def test_what_failed_or_was_slow_has_a_span_although_its_record_is_not_traced(
-    calls: CallSpans, exporter: InMemorySpanExporter
-):
-    """As the service's own has; refusals, of which there are many at a time, have none."""
-    calls.note(call(lasted=QUICK))
-    for refusal in REFUSALS:
-        calls.note(call(refusal, lasted=QUICK))
-    assert exporter.get_finished_spans() == ()
-    calls.note(call(Cause.HTTP_5XX, 500, lasted=QUICK))
-    calls.note(call())
-    assert len(exporter.get_finished_spans()) == 2
+    """For exemplars, and for the journal, which keeps it for the label's link."""
+    async with open_client(service.url, 5, tracing) as client:
+        answer = await client.feedback(TRACED_ID, 1.0)
+    assert answer.trace is not None
+    assert answer.trace.reference == ids(only(exporter)).replace("-", "")
 
 
 @pytest.mark.anyio
-async def test_a_request_that_was_sent_twice_is_two_spans_of_one_trace(
-    calls: CallSpans, exporter: InMemorySpanExporter
+async def test_a_span_says_what_the_conventions_ask_for(
+    service: CountingService, tracing: CallSpans, exporter: InMemorySpanExporter
 ):
-    """The second time on a fresh connection, because the service had closed the idle one."""
+    """Of an HTTP client; an address holds no password; a feedback's span links to that of the prediction."""
+    reference = Identity(5, 6, traced=True).reference
+    async with open_client(service.url.replace("://", "://me:s3cret@") + "/?key=s3cret", 5, tracing) as client:
+        await client.feedback(TRACED_ID, 1.0, reference)
+    span = only(exporter)
+    assert (span.kind, span.parent) == (SpanKind.CLIENT, None)
+    assert [(link.context.trace_id, link.context.span_id) for link in span.links] == [(5, 6)]
+    assert "s3cret" not in span.to_json()
+
+
+@pytest.mark.anyio
+async def test_a_span_that_is_made_afterwards_says_the_same(
+    service: CountingService, tracing: CallSpans, exporter: InMemorySpanExporter
+):
+    """With the ids that the service was told."""
+
+    async def slow(_path: str, _number: int) -> web.Response:
+        await anyio.sleep(SLOW)
+        return web.json_response({"id": int(UNTRACED_ID), "status": "matched"})
+
+    service.gate = slow
+    async with open_client(service.url.replace("://", "://me:s3cret@"), 5, tracing) as client:
+        for record_id in (TRACED_ID, UNTRACED_ID):
+            await client.feedback(record_id, 1.0)
+    of_traced, afterwards = exporter.get_finished_spans()
+    assert [ids(of_traced), ids(afterwards)] == [sent[3:-3] for sent in service.feedback_traceparents]
+    assert [sent[-2:] for sent in service.feedback_traceparents] == ["03", "00"]
+    for span in (of_traced, afterwards):
+        assert (span.name, span.kind, span.parent) == ("POST /feedback", SpanKind.CLIENT, None)
+        assert span.context.trace_flags.sampled
+        assert span.status.status_code is StatusCode.UNSET
+        assert (span.end_time or 0) - (span.start_time or 0) >= SLOW * 1e9
+        assert attributes(span) == {
+            "http.request.method": "POST",
+            "server.address": "127.0.0.1",
+            "server.port": int(service.url.rpartition(":")[2]),
+            "url.full": f"{service.url}/feedback",
+            "url.template": "/feedback",
+            "http.response.status_code": 200,
+        }
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (http_answer(b"{}", "404 Not Found"), ("404", 404)),
+        (http_answer(b"{}", "500 Oh"), ("500", 500)),
+        (b"no HTTP\r\n\r\n", ("bad_answer", None)),
+        (b"HTTP/1.1 200 OK\r\n", ("closed", None)),
+        (b"", ("timeout", None)),
+    ],
+)
+@pytest.mark.parametrize("record_id", [TRACED_ID, UNTRACED_ID])
+@pytest.mark.anyio
+async def test_a_failure_says_how(
+    tracing: CallSpans, exporter: InMemorySpanExporter, record_id: str, content: bytes, said: tuple[str, int | None]
+):
+    """In the same words whether its record is sampled or not; without an answer there is no status."""
+    error, status = said
+    await answered_with(content, record_id, tracing, 0.3)
+    span = only(exporter)
+    assert span.status.status_code is StatusCode.ERROR
+    assert attributes(span)["error.type"] == error
+    assert attributes(span).get("http.response.status_code") == status
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (http_answer(b"no JSON"), "bad_answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "closed"),
+    ],
+)
+@pytest.mark.anyio
+async def test_what_fails_behind_the_head_of_the_answer_is_a_span_below(
+    tracing: CallSpans, exporter: InMemorySpanExporter, content: bytes, error: str
+):
+    """The instrumentation ends its own with the head."""
+    await answered_with(content, TRACED_ID, tracing)
+    own, below = exporter.get_finished_spans()
+    assert own.status.status_code is StatusCode.UNSET
+    assert below.parent is not None
+    assert below.context.trace_id == own.context.trace_id
+    assert below.parent.span_id == own.context.span_id != below.context.span_id
+    assert below.status.status_code is StatusCode.ERROR
+    assert attributes(below)["error.type"] == error
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.anyio
+async def test_refusals_have_a_span_only_where_their_record_is_sampled(
+    tracing: CallSpans, exporter: InMemorySpanExporter, traced: bool
+):
+    """There are many of them at a time."""
+    record_id = TRACED_ID if traced else UNTRACED_ID
+    await answered_with(http_answer(b"{}", "503 Busy"), record_id, tracing)
+    async with open_client(f"http://127.0.0.1:{free_port()}", 5, tracing) as client:
+        await client.feedback(record_id, 1.0)
+    errors = [attributes(span)["error.type"] for span in exporter.get_finished_spans()]
+    assert errors == (["503", "refused"] if traced else [])
+
+
+@pytest.mark.anyio
+async def test_what_is_quick_and_not_sampled_has_none(
+    service: CountingService, exporter: InMemorySpanExporter, tracing: CallSpans, monkeypatch: pytest.MonkeyPatch
+):
+    """However slow this machine is."""
+    monkeypatch.setattr("streamsim.tracing.SLOW", 60)
+    service.predicted = {int(UNTRACED_ID): 1.0}
+    async with open_client(service.url, 5, tracing) as client:
+        assert (await client.feedback(UNTRACED_ID, 1.0)).cause is Cause.OK
+    assert exporter.get_finished_spans() == ()
+
+
+@pytest.mark.parametrize("record_id", [TRACED_ID, UNTRACED_ID])
+@pytest.mark.anyio
+async def test_a_request_that_was_sent_twice_is_two_spans_of_one_trace(
+    tracing: CallSpans, exporter: InMemorySpanExporter, record_id: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The second one on a fresh connection, because the service had closed the idle one; the answer is the second's."""
+    monkeypatch.setattr("streamsim.tracing.SLOW", 0 if record_id == UNTRACED_ID else 60)
     connections = 0
 
     async def answer_once(stream: SocketStream) -> None:
         nonlocal connections
         connections += 1
         await read_request(stream)
-        await stream.send(http_answer(f'{{"id":{TRACED_ID},"status":"matched"}}'.encode()))
+        await stream.send(http_answer(f'{{"id":{record_id},"status":"matched"}}'.encode()))
         if connections == 1:  # take the next one, and go
             await read_request(stream)
 
-    async with raw_server(answer_once) as url, open_client(url, 5, calls) as client:
-        await client.feedback(TRACED_ID, 1.0)
-        await client.feedback(TRACED_ID, 1.0)
+    async with raw_server(answer_once) as url, open_client(url, 5, tracing) as client:
+        await client.feedback(record_id, 1.0)
+        answer = await client.feedback(record_id, 1.0)
     first, lost, again = exporter.get_finished_spans()
-    assert lost.status.status_code is StatusCode.ERROR
     assert first.context.trace_id != lost.context.trace_id == again.context.trace_id
     assert lost.context.span_id != again.context.span_id
-    assert dict(again.attributes or {})["http.request.resend_count"] == 1
+    assert answer.trace is None or answer.trace.reference == ids(again).replace("-", "")
+    assert (attributes(lost)["error.type"], lost.status.status_code) == ("closed", StatusCode.ERROR)
+    assert again.status.status_code is StatusCode.UNSET
+    resends = [attributes(span).get("http.request.resend_count") for span in (first, lost, again)]
+    assert resends == [None, None, 1]
 
 
-# --- where to ---------------------------------------------------------------------------------------------------------
+@pytest.mark.anyio
+async def test_a_run_that_is_interrupted_is_not_the_services_failure(
+    tracing: CallSpans, exporter: InMemorySpanExporter
+):
+    """The span of a sampled record says that it was cancelled; one that was not sampled has none."""
+
+    async def silent(stream: SocketStream) -> None:
+        await read_request(stream)
+        await anyio.sleep_forever()
+
+    async with raw_server(silent) as url, open_client(url, 60, tracing) as client:
+        with anyio.move_on_after(0.3):
+            async with anyio.create_task_group() as group:
+                for record_id in (TRACED_ID, UNTRACED_ID):
+                    group.start_soon(client.feedback, record_id, 1.0)
+    assert attributes(only(exporter))["error.type"] == "CancelledError"
 
 
-def test_without_an_exporter_there_are_no_spans():
-    """Warnings neither: nothing is done that a variable could change."""
-    with spans({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}) as calls:
-        assert calls is None
+# --- where to, and how many -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"},
+        {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"},
+        {"OTEL_TRACES_SAMPLER": "always_off", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"},
+    ],
+)
+def test_without_an_exporter_there_are_no_spans(environ: dict[str, str]):
+    """The service is asked to sample the same records."""
+    with spans(dict(environ)) as tracing:
+        assert isinstance(tracing, ContextOnly)
+        assert tracing.share == (0 if "OTEL_TRACES_SAMPLER" in environ else TRACED)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "share"),
+    [
+        ("", "", TRACED),
+        ("", "0.5", 0.5),
+        ("traceidratio", "0.25", 0.25),
+        ("parentbased_traceidratio", "", TRACED),
+        ("always_on", "", 1),
+        ("Parentbased_Always_On", "", 1),
+        ("always_off", "", 0),
+    ],
+)
+@pytest.mark.anyio
+async def test_the_samplers_variables_say_which_share_of_the_records_is_sampled(
+    service: CountingService, sampler: str, argument: str, share: float
+):
+    """By their ids, so that a prediction and its label are both sampled or neither is."""
+    with spans({"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument}) as tracing:
+        async with open_client(service.url, 5, tracing) as client:
+            for number in range(40):
+                await client.feedback(str(number), 1.0)
+    told = [sent[-2:] != "00" for sent in service.feedback_traceparents]
+    assert told == [is_traced(str(number), share) for number in range(40)]
+    assert sum(told) in {0: {0}, 1: {40}}.get(share, range(1, 40))
 
 
 def test_a_variable_that_has_no_effect_is_one_line(capsys: pytest.CaptureFixture[str]):
-    """The sampler: which records are traced is decided by their ids."""
-    environ = {"OTEL_TRACES_EXPORTER": "console", "OTEL_TRACES_SAMPLER": "always_on", "OTEL_LOGS_EXPORTER": "otlp"}
-    with spans(environ) as calls:
-        assert calls is not None
+    """With or without an exporter."""
+    environ = {"OTEL_PYTHON_STARLETTE_EXCLUDED_URLS": "x", "OTEL_LOGS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}
+    with spans({**environ, "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": "x", "OTEL_EXPORTER_PROMETHEUS_PORT": "9"}):
+        pass
     said = capsys.readouterr().err.splitlines()
-    assert [line.split()[1].partition("=")[0] for line in said] == ["OTEL_LOGS_EXPORTER", "OTEL_TRACES_SAMPLER"]
+    assert {line.split()[1].partition("=")[0].rstrip(":") for line in said} == environ.keys()
+    assert len(said) == 3
 
 
 @pytest.mark.parametrize(
@@ -241,13 +384,50 @@ async def test_metrics_load_no_more_than_they_need(service: CountingService, csv
     assert [name for name in ("opentelemetry.sdk", "httpx2") if name in said] == []
 
 
+@pytest.mark.anyio
+async def test_spans_arrive_where_the_variables_say(service: CountingService, csv: Path):
+    """As the SDK reads them; the label's span links to the prediction's, which the journal has kept."""
+    variables = {"OTEL_TRACES_SAMPLER": "always_on", "OTEL_SERVICE_NAME": "load", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}
+    with serving(LocalCollector()) as collector:
+        variables |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "NO_PROXY": "127.0.0.1"}
+        code, said = await streamed(service, csv, variables)
+    assert code == 0, said
+    resources = [each for export in collector.exports() for each in export.resource_spans]
+    owners = {
+        attribute.value.string_value
+        for each in resources
+        for attribute in each.resource.attributes
+        if attribute.key == "service.name"
+    }
+    assert owners == {"load"}
+    arrived = [span for each in resources for scope in each.scope_spans for span in scope.spans]
+    predictions = {span.span_id for span in arrived if span.name == "POST /predict"}
+    feedback = [span for span in arrived if span.name == "POST /feedback"]
+    assert len(predictions) == len(feedback) == 50
+    assert {link.span_id for span in feedback for link in span.links} == predictions
+
+
+@pytest.mark.parametrize("exporter", ["none", "console"])
+@pytest.mark.anyio
+async def test_trace_context_is_sent_as_the_propagators_say(service: CountingService, csv: Path, exporter: str):
+    """Of records that are sampled and of others, with and without spans of the simulator's own."""
+    code, said = await streamed(service, csv, {"OTEL_PROPAGATORS": "b3", "OTEL_TRACES_EXPORTER": exporter})
+    assert code == 0, said
+    sent = [headers.get("b3", "") for headers in service.headers]
+    assert [headers.get("traceparent") for headers in service.headers] == [None] * len(sent)
+    sampled = sum(is_traced(str(row["id"])) for row in service.bodies)
+    assert Counter(each[-1] for each in sent) == {"1": 2 * sampled, "0": 100 - 2 * sampled}
+    assert sampled
+
+
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_collector_that_is_not_there_costs_nothing(service: CountingService, csv: Path):
-    """Every record is sent, and the run ends well, and soon."""
+    """Every record is sent, and the run ends well, and soon, and says that spans were lost."""
     nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "NO_PROXY": "127.0.0.1"}
     code, said = await streamed(service, csv, nowhere)
     assert (code, len(service.bodies), service.statuses["matched"]) == (0, 50, 50), said
+    assert "spans could not be delivered" in said
 
 
 @pytest.mark.slow

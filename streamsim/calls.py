@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import anyio
@@ -22,10 +22,10 @@ class Call:
     url: str
     body: bytes
     identity: Identity
+    scope: anyio.CancelScope
+    """Its deadline is the request's."""
     linked: tuple[int, int] | None = None
     """Trace and span id of the request that this one is about."""
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    """Its deadline is the call's."""
     on_idle_connection: bool = False
     """Sent on a connection that had served before, and not a byte has come back."""
     resends: int = 0

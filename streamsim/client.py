@@ -87,16 +87,16 @@ class Client:
     async def _post(
         self, path: str, id_json: str, body: bytes, about: str | None = None, patience: float | None = None
     ) -> Answer:
-        call = Call(path, self._url + path, body, self._identity(id_json), linked_by(about))
-        answer = await self._delivered(call, patience or self._patience)
+        deadline = anyio.move_on_after(patience or self._patience)
+        call = Call(path, self._url + path, body, self._identity(id_json), deadline, linked_by(about))
+        answer = await self._delivered(call)
         if self._hint and answer.status in UNAUTHORIZED:
             print(f"streamsim: the service answered {answer.status}: {self._hint}", file=sys.stderr)
             self._hint = ""
         return answer._replace(trace=call.identity) if call.identity.traced else answer
 
-    async def _delivered(self, call: Call, patience: float) -> Answer:
+    async def _delivered(self, call: Call) -> Answer:
         sessions = self._sessions.traced if call.identity.traced else self._sessions.plain
-        call.scope = anyio.move_on_after(patience)
         with call.scope:
             answer = await self._sent(sessions.pooled, call)
             if answer.cause is Cause.CLOSED and call.on_idle_connection:

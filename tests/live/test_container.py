@@ -201,7 +201,7 @@ def test_a_model_may_be_inside(image: str, workshop: Workshop, tmp_path: Path):
     assert image
     for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", ".dockerignore"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("calsvc", "streamsim", "observability"):
+    for name in ("calsvc", "streamsim", "observability", "sqlitefile"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "deploy/compose").mkdir(parents=True)
     shutil.copy(ROOT / "deploy/compose/tools.txt", tmp_path / "deploy/compose")

@@ -230,25 +230,28 @@ async def test_a_server_that_hangs_and_one_that_is_gone(server: MlflowServer, tm
     version, bundle = await fetched(server.uri, "champion", tmp_path)
     cache = BundleCache(tmp_path)
     await cache.remember("champion", version)
-    registry = MlflowProcess(server.uri, Deadlines(resolve=2.5, download=2.5, start=PATIENCE))
 
-    async def out_of_reach(message: str) -> None:
-        for call in (registry.resolve("calories", "champion"), registry.download(version, tmp_path)):
+    async def out_of_reach(deadlines: Deadlines, message: str) -> None:
+        registry = MlflowProcess(server.uri, deadlines)
+        try:
             with pytest.raises(RegistryError, match=f"the registry {server.uri} {message}"):
-                await call
-        assert await cache.last_good("calories", "champion") == (version, bundle)
-        assert await cache.fetch(registry, version) == bundle
+                await registry.resolve("calories", "champion")
+            with pytest.raises(RegistryError, match=f"the registry {server.uri} {message}"):
+                await registry.download(version, tmp_path)
+            assert await cache.last_good("calories", "champion") == (version, bundle)
+            assert await cache.fetch(registry, version) == bundle
+        finally:
+            await registry.aclose()
 
     server.signal(signal.SIGSTOP)
     try:
-        await out_of_reach("does not answer in time")
+        await out_of_reach(Deadlines(resolve=2.5, download=2.5, start=PATIENCE), "does not answer in time")
     finally:
         server.signal(signal.SIGCONT)
     server.stop()
     try:
-        await out_of_reach("cannot be read: .*(refused|reset)")
+        await out_of_reach(PATIENT, "cannot be read: .*(refused|reset)")
     finally:
-        await registry.aclose()
         await anyio.to_thread.run_sync(server.start)
     assert (await fetched(server.uri, "champion", tmp_path))[0] == version
 

@@ -42,15 +42,15 @@ def main() -> int:
 def otel_warnings(environ: MutableMapping[str, str]) -> list[str]:
     """Check the OTEL_* variables, and fill in the defaults of those that are unset; return what to warn of.
 
+    Under opentelemetry-instrument they are its own.
+
     Raises:
         SettingsError: a value would be misunderstood.
     """
     try:
-        warnings = otel_environment.check(environ)
+        return [] if otel_environment.is_instrumented() else otel_environment.prepare(environ)
     except otel_environment.WrongVariable as wrong:
         raise SettingsError(wrong.key, wrong.shown, wrong.accepts) from None
-    environ.update({key: text for key, text in otel_environment.DEFAULTS.items() if not environ.get(key, "").strip()})
-    return warnings
 
 
 def _exposed(settings: Settings) -> Iterator[str]:

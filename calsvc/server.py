@@ -26,9 +26,9 @@ from calsvc.service import Service, create_service
 from calsvc.settings import Settings
 from observability.events import tell
 from observability.logs import configure_logs
+from observability.otel_environment import is_instrumented
 from observability.profiles import start_profiles
 from observability.provenance import resource_of
-from observability.requests import is_instrumented
 from observability.signals import SERVICE_DRAINING, SERVICE_READY, SERVICE_STOPPED, SETTING_WARNING
 from observability.telemetry import Telemetry, processors_from
 

@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware, asgi_getter
-from opentelemetry.instrumentation.starlette import StarletteInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.http import get_excluded_urls
@@ -20,6 +19,7 @@ from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.events import tell
+from observability.otel_environment import is_instrumented
 from observability.signals import REQUEST_ANSWERED, REQUEST_FAILED
 from observability.tracing import SLOW, Ended, Tracing, drawn, ids_of
 
@@ -35,11 +35,6 @@ REFUSED: Final = 503
 SPAN: Final = "calsvc.span"
 """Key of a sampled request's SpanContext in its ASGI scope."""
 Labels = tuple[str, str, str, str, str]
-
-
-def is_instrumented() -> bool:
-    """Tell whether `opentelemetry-instrument` started this process: then it makes the spans of all requests itself."""
-    return bool(StarletteInstrumentor().is_instrumented_by_opentelemetry)
 
 
 class Draw(NamedTuple):

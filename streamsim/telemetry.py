@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Final
 
 from observability.addresses import PROFILES_EXPECTED, profiles_url
-from observability.otel_environment import DEFAULTS, SIMULATOR, WrongVariable, check, span_exporters
+from observability.otel_environment import DEFAULTS, SIMULATOR, WrongVariable, prepare, span_exporters
 from streamsim.calls import CallTracing, ContextOnly, Headers
 from streamsim.environ import parsed
 from streamsim.errors import SettingError
@@ -30,12 +30,11 @@ def spans(environ: MutableMapping[str, str]) -> Iterator[CallTracing]:
         SettingError: naming the variable and what is accepted.
     """
     try:
-        warnings = check(environ, SIMULATOR)
+        warnings = prepare(environ, SIMULATOR, _DEFAULTS)
     except WrongVariable as wrong:
         raise SettingError(str(wrong)) from None
     for each in warnings:
         print(f"streamsim: {each}", file=sys.stderr)
-    environ.update({key: text for key, text in _DEFAULTS.items() if not environ.get(key, "").strip()})
     share = sampled_share(environ)
     if not (share and span_exporters(environ)):
         yield ContextOnly(share, _propagator(environ))
@@ -48,14 +47,14 @@ def spans(environ: MutableMapping[str, str]) -> Iterator[CallTracing]:
 
 def sampled_share(environ: Mapping[str, str]) -> float:
     """Return the share of the records that the sampler's variables ask for; a record has no parent."""
-    sampler, ratio = (environ[key].strip() for key in ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"))
+    sampler, ratio = (environ[key] for key in ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"))
     if sampler.lower().endswith("traceidratio"):
         return float(ratio)
     return 1.0 if sampler.lower().endswith("always_on") else 0.0
 
 
 def _propagator(environ: Mapping[str, str]) -> Headers | None:
-    if not environ.get("OTEL_PROPAGATORS", "").strip():
+    if "OTEL_PROPAGATORS" not in environ:
         return None
     from streamsim.tracing import injected  # noqa: PLC0415
 

@@ -48,21 +48,27 @@ class CountingExporter(SpanExporter):
         self.undelivered = 0
         self._exporter = exporter
         self._failing = False
+        self._ended = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """See `SpanExporter.export`."""
         self.taken += len(spans)
-        result = self._exporter.export(spans)
-        failed = result is not SpanExportResult.SUCCESS
-        self.undelivered += len(spans) if failed else 0
-        if failed and not self._failing:
-            tell(SPANS_LOST, {"spans": len(spans)})
-        self._failing = failed
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:  # it may raise, too: of what it cannot encode
+            failed = result is not SpanExportResult.SUCCESS
+            self.undelivered += len(spans) if failed else 0
+            if failed and not self._failing:
+                tell(SPANS_LOST, {"spans": len(spans)})
+            self._failing = failed
         return result
 
     def shutdown(self) -> None:
-        """See `SpanExporter.shutdown`."""
-        self._exporter.shutdown()
+        """See `SpanExporter.shutdown`; the second time does nothing."""
+        if not self._ended:
+            self._ended = True
+            self._exporter.shutdown()
 
 
 class CountingProcessor(SpanProcessor):

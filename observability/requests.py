@@ -16,6 +16,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.http import get_excluded_urls
 from prometheus_client import Histogram
+from starlette.datastructures import URL
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.events import tell
@@ -122,9 +123,10 @@ class RequestTelemetry:
         self._gate = Gate(tracing)
         self._instrumented = is_instrumented()
         self._children: dict[Labels, Any] = {}
+        self._excluded = get_excluded_urls("STARLETTE")
         self._traced: ASGIApp = OpenTelemetryMiddleware(
             app,
-            excluded_urls=get_excluded_urls("STARLETTE"),
+            excluded_urls=self._excluded,
             default_span_details=self._span_details,
             server_request_hook=_on_span,
             tracer_provider=tracing.provider,
@@ -168,7 +170,7 @@ class RequestTelemetry:
     def _record(self, request: "_Request", seconds: float) -> None:
         span: SpanContext | None = request.scope.get(SPAN)
         is_notable = request.is_fault or (self._tracing.samples_any and seconds >= SLOW)
-        if span is None and is_notable and self._tracing.samples_any and self._tracing.exports:
+        if span is None and is_notable and self._may_record(request.scope):
             span = self._tracing.record(request.ended(seconds))
         labels = request.labels
         child = self._children.get(labels)
@@ -177,6 +179,12 @@ class RequestTelemetry:
         child.observe(seconds, ids_of(span) if span is not None else None)
         if request.draw.sampled or is_notable:
             _log(request, seconds, span)
+
+    def _may_record(self, scope: Scope) -> bool:
+        if not (self._tracing.samples_any and self._tracing.exports):
+            return False
+        url = str(URL(scope={**scope, "query_string": b""}))
+        return not self._excluded.url_disabled(url)
 
     def _route(self, scope: Scope) -> str:
         path: str = scope["path"]

@@ -160,6 +160,33 @@ def test_the_share_that_is_sampled_is_the_ratio():
     assert len({span.context.trace_id for span in watch.spans if span.context}) == len(watch.spans)
 
 
+@pytest.mark.parametrize("variable", ["OTEL_PYTHON_EXCLUDED_URLS", "OTEL_PYTHON_STARLETTE_EXCLUDED_URLS"])
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, FEW])
+def test_an_excluded_url_has_no_span(monkeypatch: pytest.MonkeyPatch, variable: str, sampler: Sampler):
+    """Neither when it is sampled, nor afterwards because it failed or was slow; its duration is counted."""
+    monkeypatch.setenv(variable, "/no/such,testserver/[25]00$")
+    watch = Watch(sampler)
+    watch.takes = 2 * SLOW
+    for path in ("/200?q=1", "/500", "/404"):
+        watch.client.get(path)
+    assert [span.name for span in watch.spans] == ["GET /404"]
+    assert len(watch.counts()) == 3
+
+
+def test_headers_that_were_asked_for_are_in_the_span(monkeypatch: pytest.MonkeyPatch):
+    """Of the request and of the answer; a secret one is there without its value."""
+    capture = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
+    monkeypatch.setenv(f"{capture}SERVER_REQUEST", "x-team,authorization")
+    monkeypatch.setenv(f"{capture}SERVER_RESPONSE", "content-.*")
+    monkeypatch.setenv(f"{capture}SANITIZE_FIELDS", "auth.*")
+    watch = Watch(ALWAYS_ON)
+    watch.client.get("/200", headers={"X-Team": "a", "Authorization": "s3cret"})
+    attributes = dict(watch.spans[0].attributes or {})
+    assert attributes["http.request.header.x_team"] == ("a",)
+    assert attributes["http.request.header.authorization"] == ("[REDACTED]",)
+    assert attributes["http.response.header.content_length"] == ("0",)
+
+
 def test_a_span_says_what_the_conventions_ask_for_and_no_query():
     """The stable names; the address of the server is without its port."""
     watch = Watch(ALWAYS_ON)

@@ -14,6 +14,8 @@ from observability.testing import listening
 from observability.tracing import CountingProcessor, Tracing
 from tests.service_process import PATIENCE
 
+LIMITS_OF_LINKS = {"OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"}
+
 
 class Backend(SpanExporter):
     """Takes spans, refuses them, raises, or holds them until it is shut down."""
@@ -92,3 +94,32 @@ def test_an_exporter_that_hangs_is_given_up_at_the_end():
     tracing.shutdown()
     assert backend.shutdowns == 1
     assert tracing.dropped()["undelivered"] == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "kept"),
+    [
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", (1, 6, 2, 2, 2)),
+        ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", (2, 1, 2, 2, 2)),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", (2, 6, 1, 2, 2)),
+        ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", (2, 6, 2, 2, 1)),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", (2, 6, 2, 1, 2)),
+        ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", (2, 6, 2, 2, 2)),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", (1, 6, 2, 2, 1)),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", (2, 1, 2, 2, 2)),
+    ],
+)
+def test_a_spans_limits_are_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variable: str, kept: tuple[int, ...]
+):
+    """Attributes, characters of one, events, links, and attributes of an event; each is 1 here where it is limited."""
+    monkeypatch.setenv(variable, "1")
+    span = Tracing(Resource({}), [], ALWAYS_ON).provider.get_tracer("test").start_span("limited")
+    span.set_attributes({"a": "abcdef", "b": "abcdef"})
+    for _ in range(2):
+        span.add_event("event", {"a": 1, "b": 2})
+        span.add_link(span.get_span_context(), {"a": 1, "b": 2})
+    attributes, events, links = span.attributes, span.events, span.links
+    found = (len(attributes), len(attributes["b"]), len(events), len(links), len(events[-1].attributes))
+    assert found == kept
+    assert len(links[-1].attributes) == (1 if variable in LIMITS_OF_LINKS else 2)

@@ -110,7 +110,7 @@ def test_a_private_ca_and_a_clients_certificate(workshop: Workshop, tmp_path: Pa
         with service_process(tmp_path, workshop.environ() | environ) as service:
             predict(service)
             assert service.stop() == 0
-        environ["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = files["client"]
+        environ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE"] = files["client"]  # and the key for all signals
         environ["OTEL_EXPORTER_OTLP_CLIENT_KEY"] = files["client-key"]
         with service_process(tmp_path, workshop.environ() | environ) as service:
             predict(service, W3C)
@@ -139,10 +139,16 @@ def test_the_console_exporter_prints(workshop: Workshop, tmp_path: Path):
         assert f"0x{TRACE}" in service.output()
 
 
-def test_a_collector_that_hangs_keeps_neither_a_request_nor_the_end(workshop: Workshop, tmp_path: Path):
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_collector_that_hangs_keeps_neither_a_request_nor_the_end(workshop: Workshop, tmp_path: Path, protocol: str):
     """The last spans are given up, and counted until then."""
     with running_collector(tmp_path) as collector:
-        environ = collector.senders | {"OTEL_EXPORTER_OTLP_TIMEOUT": "2"} | ALL
+        environ = collector.senders | {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector.grpc if protocol == 'grpc' else collector.http}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+            **ALL,
+        }
         with service_process(tmp_path, workshop.environ() | environ) as service:
             collector.signal(signal.SIGSTOP)
             for _ in range(600):
@@ -158,13 +164,17 @@ def test_under_opentelemetry_instrument_each_request_has_one_server_span(worksho
     wrapped = ("-c", f"import os, sys; os.execv({command[0]!r}, {list(command)!r})")
     with running_collector(tmp_path) as collector:
         environ = (
-            collector.senders | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none"} | ALL
+            collector.senders
+            | {"OTEL_TRACES_EXPORTER": "otlp_proto_http", "OTEL_METRICS_EXPORTER": "none"}  # a name of the SDK's own
+            | {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis"}
+            | ALL
         )
         with service_process(tmp_path, workshop.environ() | environ, command=wrapped) as service:
             predict(service, W3C)
             spans = [each for each in arrived(collector, 2) if each.trace == TRACE]
             time.sleep(3)
             spans = [each for each in collector.spans() if each.trace == TRACE]
+            assert "no effect" not in service.output()
     assert [each.name for each in spans if each.kind == SERVER] == ["POST /predict"]
     assert "score" in [each.name for each in spans]
 

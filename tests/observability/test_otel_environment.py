@@ -1,9 +1,14 @@
 """Every OTEL_* variable is honoured, refused in one line, or named in a warning; none is silently ignored."""
 
+import gzip
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +18,9 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry import environment_variables as of_api
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk import environment_variables as of_sdk
+from opentelemetry.trace import SpanKind
 from prometheus_client import generate_latest
 
 from observability.otel_environment import (
@@ -27,6 +34,7 @@ from observability.otel_environment import (
     span_exporters,
 )
 from observability.telemetry import Telemetry, processors_from
+from observability.tracing import Ended
 from tests.conftest import run_module
 from tests.service_process import ROOT
 
@@ -479,6 +487,74 @@ def test_what_is_accepted_the_sdk_accepts_without_a_word(environ: dict[str, str]
         generate_latest(telemetry.registry)
         telemetry.shutdown()
     assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("sampler", "described"),
+    [
+        ("always_on", "AlwaysOnSampler"),
+        ("always_off", "AlwaysOffSampler"),
+        ("TraceIdRatio", "TraceIdRatioBased{0.25}"),
+        ("parentbased_always_on", "ParentBased{root:AlwaysOnSampler,"),
+        ("parentbased_always_off", "ParentBased{root:AlwaysOffSampler,"),
+        ("parentbased_traceidratio", "ParentBased{root:TraceIdRatioBased{0.25},"),
+        ("", "ParentBased{root:TraceIdRatioBased{0.25},"),
+    ],
+)
+def test_the_sampler_is_the_one_that_was_named(sampler: str, described: str):
+    """In letters of either size; without a name it is the parent's decision, else the ratio."""
+    environ = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": "0.25"}
+    prepare(environ)
+    assert build(environ).tracing.provider.sampler.get_description().startswith(described)
+
+
+@pytest.fixture
+def received() -> Iterator[tuple[str, list[tuple[Message, bytes]]]]:
+    """Where a server listens, and the headers and bodies of what it has got."""
+    got: list[tuple[Message, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}", got
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("compression", "decompress"),
+    [("gzip", gzip.decompress), ("deflate", zlib.decompress), ("none", bytes), ("", bytes)],
+)
+@pytest.mark.parametrize("prefix", [OTLP, TRACES])
+def test_what_is_sent(
+    received: tuple[str, list[tuple[Message, bytes]]],
+    compression: str,
+    decompress: Callable[[bytes], bytes],
+    prefix: str,
+):
+    """Protobuf, compressed as asked, with the headers and below the path of the endpoint."""
+    url, got = received
+    environ = {f"{OTLP}ENDPOINT": f"{url}/", f"{prefix}COMPRESSION": compression, "NO_PROXY": "*"} | {
+        f"{OTLP}HEADERS": "not=sent",
+        f"{TRACES}HEADERS": "Authorization=Basic%20Zm8=, x-team = a b ",
+    }
+    assert prepare(environ) == []
+    telemetry = build(environ)
+    telemetry.tracing.record(Ended("slow", SpanKind.SERVER, 1, {}, None, 1))
+    telemetry.shutdown()
+    ((headers, body),) = got
+    spans = ExportTraceServiceRequest.FromString(decompress(body)).resource_spans[0].scope_spans[0].spans
+    assert [span.name for span in spans] == ["slow"]
+    assert headers["content-type"] == "application/x-protobuf"
+    assert headers.get("content-encoding", "none") == (compression or "none")
+    assert (headers["authorization"], headers["x-team"], headers["not"]) == ("Basic Zm8=", "a b", None)
 
 
 TRIED = {

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from calsvc.http.errors import NotReady
 from calsvc.http.info import describe
-from calsvc.http.middleware import BearerToken, InFlightLimit, JsonBody
+from calsvc.http.middleware import OF_CALLS, BearerToken, InFlightLimit, JsonBody
 from calsvc.http.openapi import document
 from calsvc.http.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
 from calsvc.lifecycle import Phase
@@ -54,6 +54,7 @@ class JsonCall:
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(reply.body)),
+            *OF_CALLS,
             *reply.headers,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

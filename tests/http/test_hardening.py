@@ -32,6 +32,7 @@ def test_the_calls_say_what_counts_for_them(service: Service, body: bytes):
     """Neither stored nor taken for something else."""
     headers = service.client.post("/predict", content=body, headers=JSON).headers
     assert (headers["X-Content-Type-Options"], headers["Cache-Control"]) == ("nosniff", "no-store")
+    assert len(headers.get_list("Cache-Control")) == 1
 
 
 def test_a_problem_repeats_a_bounded_part_of_what_was_sent(service: Service):

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Lifespan
 
 from calsvc.endpoints import CALLS, FOR_ALL, QUIET, State, calls, for_operators
 from calsvc.http import errors
-from calsvc.http.middleware import CloseWhileDraining, SecurityHeaders
+from calsvc.http.middleware import CloseWhileDraining
 from calsvc.http.problems import http_problem, starlette_problem
 from calsvc.registry.loading import ModelSource
 from calsvc.service import Service
@@ -84,7 +84,7 @@ def _observed(service: Service, routes: Sequence[Route], lifespan: Lifespan[Star
             service.meters.request_duration.labels(path, "POST", status, "http", error)
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(SecurityHeaders), Middleware(CloseWhileDraining, service.lifecycle)],
+        middleware=[Middleware(CloseWhileDraining, service.lifecycle)],
         exception_handlers={
             errors.CalsvcError: starlette_problem,
             ClientDisconnect: starlette_problem,

@@ -1,5 +1,6 @@
 """The routes: parse, call, reply."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, NamedTuple, TypedDict
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from calsvc.http.errors import NotReady
 from calsvc.http.info import describe
-from calsvc.http.middleware import OF_CALLS, BearerToken, InFlightLimit, JsonBody
+from calsvc.http.middleware import OF_CALLS, BearerToken, InFlightLimit, JsonBody, SecurityHeaders
 from calsvc.http.openapi import document
 from calsvc.http.schema import FeedbackStatus, Prediction, parse_feedback, parse_workout
 from calsvc.lifecycle import Phase
@@ -76,6 +77,8 @@ async def feedback(service: Service, body: bytes) -> Reply:
     """Take the label of one record, and link its span to the prediction's."""
     service.serving_model()
     label = parse_feedback(body)
+    # A join needs no waiting: without this, it would be over before the request that came after it is counted.
+    await asyncio.sleep(0)
     status, predicted_in = await service.learn(label)
     if predicted_in is not None and (span := recording_span()) is not None:
         span.add_link(linked_context(predicted_in))
@@ -142,15 +145,23 @@ def calls(service: Service) -> list[Route]:
 
 def for_operators(service: Service) -> list[Route]:
     """Return the routes for those who run the service."""
-    return [Route("/metrics", Metrics(service), methods=["GET"]), Route("/info", info), *page.ROUTES]
+    return [
+        _route("/metrics", Metrics(service)),
+        _route("/info", info),
+        *(_route(path, endpoint) for path, endpoint in page.ROUTES.items()),
+    ]
+
+
+def _route(path: str, endpoint: Callable[..., Any]) -> Route:
+    return Route(path, endpoint, methods=["GET"], middleware=[Middleware(SecurityHeaders)])
 
 
 CALLS: Final = ("/predict", "/feedback")
 FOR_ALL: Final = [
-    Route("/healthz", healthz),
-    Route("/livez", livez),
-    Route("/readyz", readyz),
-    Route("/openapi.json", openapi),
+    _route("/healthz", healthz),
+    _route("/livez", livez),
+    _route("/readyz", readyz),
+    _route("/openapi.json", openapi),
 ]
 QUIET: Final = frozenset({"/healthz", "/livez", "/readyz", "/metrics"}) | page.QUIET
 """Requests of machines every few seconds, and of pages that are only looked at: neither in the metrics nor traced."""

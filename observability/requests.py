@@ -60,8 +60,11 @@ class Gate:
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
         self._fields = frozenset(field.lower().encode() for field in propagate.get_global_textmap().fields)
-        self._not_sampled = NonRecordingSpan(SpanContext(tracing.new_trace_id(), 1, False, TraceFlags(0)))
+        not_sampled = NonRecordingSpan(SpanContext(tracing.new_trace_id(), 1, False, TraceFlags(0)))
+        self._not_sampled = not_sampled
         """Current where nothing is recorded and no caller has a trace, so that no span in there begins one."""
+        self._no_caller = Context()
+        self._inside = trace.set_span_in_context(not_sampled, self._no_caller)
         self._ahead: list[Draw] = []
 
     def draw(self, scope: Scope) -> Draw:
@@ -69,15 +72,17 @@ class Gate:
         if not self._fields.isdisjoint([name for name, _ in scope["headers"]]):
             return self._draw(propagate.extract(dict(scope), Context(), asgi_getter))
         if not self._ahead:
-            self._ahead = [self._draw(Context()) for _ in range(AHEAD)]
+            self._ahead = [self._root(self._no_caller, self._inside) for _ in range(AHEAD)]
         return self._ahead.pop()
 
     def _draw(self, caller: Context) -> Draw:
         parent = trace.get_current_span(caller).get_span_context()
         if parent.is_valid:
             return Draw(self._tracing.is_sampled(caller, parent.trace_id), parent.trace_id, caller, caller)
+        return self._root(caller, trace.set_span_in_context(self._not_sampled, caller))
+
+    def _root(self, caller: Context, inside: Context) -> Draw:
         trace_id = self._tracing.new_trace_id()
-        inside = trace.set_span_in_context(self._not_sampled, caller)
         return Draw(self._tracing.is_sampled(caller, trace_id), trace_id, caller, inside)
 
 

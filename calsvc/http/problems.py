@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from calsvc.http import errors
+from calsvc.http.middleware import SECURITY_HEADERS
 from calsvc.http.schema import Problem
 from observability.logs import clipped
 
@@ -88,7 +89,7 @@ def problem(kind: ProblemKind, detail: str, field: str | None = None, trace_id: 
         field=field if field is not None else msgspec.UNSET,
         trace_id=trace_id or msgspec.UNSET,
     )
-    headers = {"Content-Type": "application/problem+json", **kind.headers}
+    headers = {"Content-Type": "application/problem+json", **SECURITY_HEADERS, **kind.headers}
     return Response(msgspec.json.encode(content), kind.status, headers)
 
 

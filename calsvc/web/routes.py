@@ -7,7 +7,6 @@ from typing import Final, NamedTuple, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
 from calsvc.http.errors import NotReady, Overloaded
 from calsvc.service import Service
@@ -105,5 +104,5 @@ def _load(path: Path) -> File:
     return File(content, HEADERS | kind)
 
 
-ROUTES: Final = [*(Route(path, file) for path in FILES), Route(EVENTS, events)]
+ROUTES: Final = {**dict.fromkeys(FILES, file), EVENTS: events}
 QUIET: Final = frozenset({*FILES, EVENTS})

@@ -1,5 +1,6 @@
 """The engine that the service asks."""
 
+import asyncio
 import math
 import shutil
 import struct
@@ -19,9 +20,9 @@ from msgspec.structs import replace
 from calsvc.handout.artefact import opened_artefact, predicted
 from calsvc.http.errors import BundleError, ParityMissed, ScoringError
 from calsvc.http.schema import Workout
-from calsvc.model.bundle import ONNX, Bundle
+from calsvc.model.bundle import ONNX, Bundle, Engine
 from calsvc.model.parity import TOLERANCE
-from calsvc.model.scorer import OnnxScorer, open_scorer
+from calsvc.model.scorer import MAX_BATCH, OnnxScorer, open_scorer, prove
 from calsvc.model.target import Target
 from calsvc.training.publish import publish
 from calsvc.training.rows import read_rows
@@ -74,6 +75,34 @@ def test_an_engine_that_disagrees_is_not_opened(trained: Trained, tmp_path: Path
         anyio.run(open_scorer, bundle, trained.settings)
 
 
+def test_answers_that_differ_in_a_batch_are_not_proven(trained: Trained) -> None:
+    """Rows are asked for one by one and together, as requests are."""
+
+    class Unsteady:
+        engine: Engine = "onnx"
+        at_once = 0
+
+        def __init__(self, right: OnnxScorer) -> None:
+            self.right = right
+
+        async def score(self, workout: Workout) -> float:
+            self.at_once += 1
+            kcal = await self.right.score(workout)
+            wrong = self.at_once > 1
+            await asyncio.sleep(0)
+            self.at_once -= 1
+            return kcal * 1.01 if wrong else kcal
+
+        async def aclose(self) -> None:
+            """Nothing is held."""
+
+    async def proving() -> None:
+        await prove(Unsteady(OnnxScorer(trained.bundle)), trained.bundle.parity_sample())
+
+    with pytest.raises(ParityMissed, match="the engine onnx, asked for many rows at once, says"):
+        anyio.run(proving)
+
+
 def test_an_answer_does_not_depend_on_what_was_asked_before(trained: Trained) -> None:
     """The arrays shared with the runtime carry nothing over, from a record or from another scorer."""
     first, second = trained.bundle.parity_sample().rows[:2]
@@ -85,6 +114,51 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(trained: Trained) ->
     alone = [*score(trained.bundle, [first]), *score(trained.bundle, [second])]
     assert alone[0] != alone[1]
     assert anyio.run(answers) == alone * 3
+
+
+@pytest.mark.parametrize("count", [2, MAX_BATCH - 1, MAX_BATCH, MAX_BATCH + 1, 5 * MAX_BATCH])
+def test_an_answer_does_not_depend_on_what_is_asked_with_it(trained: Trained, count: int) -> None:
+    """Rows that are asked for together are scored together, and get to the last bit what each gets alone."""
+    sample = trained.bundle.parity_sample().rows
+    rows = [sample[number % len(sample)] for number in range(count)]
+
+    async def together() -> list[float]:
+        scorer = OnnxScorer(trained.bundle)
+        return [*await asyncio.gather(*map(scorer.score, rows)), *await asyncio.gather(*map(scorer.score, rows[:3]))]
+
+    alone = score(trained.bundle, rows)
+    assert anyio.run(together) == [*alone, *alone[:3]]
+
+
+def test_a_request_that_is_cancelled_takes_no_other_with_it(trained: Trained) -> None:
+    """Those in the same batch are answered, and so is the next one."""
+    rows = trained.bundle.parity_sample().rows[:3]
+
+    async def answers() -> list[float]:
+        scorer = OnnxScorer(trained.bundle)
+        first, second, third = (asyncio.ensure_future(scorer.score(row)) for row in rows)
+        await asyncio.sleep(0)
+        second.cancel()
+        return [*await asyncio.gather(first, third), await scorer.score(rows[1])]
+
+    alone = score(trained.bundle, rows)
+    assert anyio.run(answers) == [alone[0], alone[2], alone[1]]
+
+
+def test_a_runtime_that_fails_is_an_error_of_every_request_in_the_batch(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them waits for ever, and the next batch is answered."""
+    row = trained.bundle.parity_sample().rows[0]
+
+    async def outcomes() -> list[type]:
+        scorer = OnnxScorer(trained.bundle)
+        with monkeypatch.context() as patch:
+            patch.setattr(scorer, "_session", None)
+            failed = await asyncio.gather(*(scorer.score(row) for _ in range(3)), return_exceptions=True)
+        return [type(each) for each in [*failed, await scorer.score(row)]]
+
+    assert anyio.run(outcomes) == [AttributeError, AttributeError, AttributeError, float]
 
 
 @given(st.lists(st.floats() | st.floats(-1e-37, 1e-37), min_size=1))

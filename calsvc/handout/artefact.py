@@ -7,14 +7,15 @@ import importlib
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calsvc.http.errors import ExportError
-from calsvc.http.schema import Workout
 
 
 class Artefact(Protocol):
@@ -28,10 +29,13 @@ class Artefact(Protocol):
 def opened_artefact(handout: Path, file: Path) -> Iterator[Artefact]:
     """Yield the unpickled artefact; the handout's modules are importable only inside.
 
+    Inside, the working directory is a temporary one: whatever the handout writes to a relative path is gone afterwards.
+
     Raises:
         ExportError: the train extra is missing, the handout's module or the file cannot be loaded.
     """
-    with _importable(handout):
+    file = file.resolve()
+    with _importable(handout), TemporaryDirectory(prefix="calsvc-handout-") as scratch, chdir(scratch):
         try:
             import joblib  # noqa: PLC0415 - the train extra; the service imports this module's neighbours without it
 
@@ -49,13 +53,6 @@ def opened_artefact(handout: Path, file: Path) -> Iterator[Artefact]:
         yield artefact
 
 
-def raw_columns(workout: Workout) -> dict[str, Any]:
-    """Return a workout as the columns of the handout's CSV files. The id is a stand-in: no model may look at it."""
-    sex = "female" if workout.female else "male"
-    names = ("Age", "Height", "Weight", "Duration", "Heart_Rate", "Body_Temp")
-    return {"id": 0, "Sex": sex, **{name: getattr(workout, name) for name in names}}
-
-
 def predicted(artefact: Artefact, frame: Any) -> float:
     """Return the handout's own prediction (kcal) for a DataFrame of exactly one row.
 
@@ -69,6 +66,21 @@ def predicted(artefact: Artefact, frame: Any) -> float:
     if not math.isfinite(kcal):
         raise ExportError(f"the handout's own predict gives {kcal} for a valid row")
     return float(kcal)
+
+
+def predicted_together(artefact: Artefact, frame: Any) -> NDArray[np.float64]:
+    """Return the handout's own predictions (kcal, shape (n,), not all of them finite perhaps) for a batch of n rows.
+
+    Raises:
+        ExportError: its predict fails, or gives something else than a number for each row.
+    """
+    try:
+        kcal = np.asarray(artefact.predict(frame), dtype=np.float64).ravel()
+    except Exception as error:
+        raise ExportError(f"the handout's own predict fails on {len(frame)} rows: {_said(error)}") from error
+    if len(kcal) != len(frame):
+        raise ExportError(f"the handout's own predict gives {len(kcal)} numbers for {len(frame)} rows")
+    return kcal
 
 
 @contextmanager

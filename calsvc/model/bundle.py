@@ -6,6 +6,7 @@
     model.ubj        XGBoost's own format: the trees that are used, for batches           (engine onnx)
     model.onnx       the same trees, for single records                                  (engine onnx)
     artefact.joblib  what train.py wrote, for the worker that runs the handout's code     (engine reference)
+    form.json        what a row of the handout's CSV looks like (handout.frame.CsvForm)   (engine reference)
 
 Nothing here writes; `publish.py` does.
 """
@@ -29,20 +30,25 @@ PROFILE: Final = "profile.json"
 TREES: Final = "model.ubj"
 ONNX: Final = "model.onnx"
 ARTEFACT: Final = "artefact.joblib"
+FORM: Final = "form.json"
 
 Engine = Literal["onnx", "reference"]
 FILES: Final[dict[Engine, tuple[str, ...]]] = {
     "onnx": (PARITY, PROFILE, TREES, ONNX),
-    "reference": (PARITY, PROFILE, ARTEFACT),
+    "reference": (PARITY, PROFILE, ARTEFACT, FORM),
 }
 """What a bundle of each engine holds beside its manifest."""
 
 
 class ParityProof(Struct, frozen=True, kw_only=True):
-    """Outcome of the comparison with the handout's own predict, when the bundle was made."""
+    """Outcome of a comparison with the handout's own predict of single rows, when the bundle was made.
+
+    Compared is what the exported trees say (engine onnx), or what that predict says in batches (engine reference). The
+    latter difference may be above `tolerance`; None where there are no numbers to compare.
+    """
 
     rows: int
-    max_relative_difference: float
+    max_relative_difference: float | None
     tolerance: float
 
 

@@ -64,13 +64,14 @@ def demand(sample: ParitySample, ours: Sequence[float], scorer: str) -> Parity:
     row, theirs = sample.rows[outcome.worst], sample.predictions[outcome.worst]
     raise ParityMissed(
         f"{scorer} says {ours[outcome.worst]:.6g} kcal where the handout's own predict says {theirs:.6g} kcal for "
-        f"{_described(row)}: relative difference {outcome.max_relative_difference:.2g}, allowed {TOLERANCE:g} (worst "
+        f"{described(row)}: relative difference {outcome.max_relative_difference:.2g}, allowed {TOLERANCE:g} (worst "
         f"of {outcome.rows} rows); a feature may be computed differently there: compare the handout's formulas with "
         "calsvc/model/features.py, or serve its own code, slower, with: just train --engine reference"
     )
 
 
-def _described(row: Workout) -> str:
+def described(row: Workout) -> str:
+    """Return a row's inputs as text, `Sex=male Age=41 ...`."""
     numbers = (row.Age, row.Height, row.Weight, row.Duration, row.Heart_Rate, row.Body_Temp)
     names = ("Age", "Height", "Weight", "Duration", "Heart_Rate", "Body_Temp")
     sex = "female" if row.female else "male"

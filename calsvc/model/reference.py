@@ -2,24 +2,25 @@
 
 Requests and replies are JSON lines over stdin and stdout. First comes `{"ready": true}` or `{"error": text}`; then
 for each request `{"n": int, "workout": {...}}` one reply `{"n": int, "kcal": float}` or `{"n": int, "error": text}`.
-It ends with its stdin, so it does not outlive its parent. `worker.py` is the other side.
+It ends with its stdin, so it does not outlive its parent. `worker.py` is the other side. The frames that it asks the
+handout are of the form that the bundle keeps beside the artefact.
 """
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from calsvc.handout.artefact import Artefact, opened_artefact, predicted, raw_columns
+from calsvc.handout.artefact import Artefact, opened_artefact, predicted
+from calsvc.handout.frame import CsvForm, frame_of
 from calsvc.http.errors import ExportError
 from calsvc.http.schema import Workout
+from calsvc.model.bundle import FORM
 from calsvc.model.line_process import private_stdout
 
 
@@ -45,30 +46,24 @@ def main() -> int:
     parser.add_argument("--handout", type=Path, required=True)
     parser.add_argument("--artefact", type=Path, required=True)
     arguments = parser.parse_args()
-    handout, artefact_file = arguments.handout.resolve(), arguments.artefact.resolve()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent drains first
-    with private_stdout() as replies, TemporaryDirectory(prefix="calsvc-reference-") as scratch:
-        os.chdir(scratch)  # whatever the handout writes to a relative path is gone afterwards
+    with private_stdout() as replies:
         try:
-            with opened_artefact(handout, artefact_file) as artefact:
+            form = msgspec.json.decode(arguments.artefact.with_name(FORM).read_bytes(), type=CsvForm)
+            with opened_artefact(arguments.handout, arguments.artefact) as artefact:
                 _write(replies, Reply(ready=True))
-                _serve(artefact, sys.stdin.buffer, replies)
+                _serve(artefact, form, sys.stdin.buffer, replies)
         except ExportError as error:
             _write(replies, Reply(error=str(error)))
             return 1
-        finally:
-            os.chdir("/")
     return 0
 
 
-def _serve(artefact: Artefact, requests: Iterable[bytes], replies: BinaryIO) -> None:
-    import pandas as pd  # noqa: PLC0415 - after the handout, so that a missing extra is reported by its opening
-
+def _serve(artefact: Artefact, form: CsvForm, requests: Iterable[bytes], replies: BinaryIO) -> None:
     for line in requests:
         request = msgspec.json.decode(line, type=Request)
-        frame = pd.DataFrame([raw_columns(request.workout)])
         try:
-            reply = Reply(request.n, kcal=predicted(artefact, frame))
+            reply = Reply(request.n, kcal=predicted(artefact, frame_of(form, [request.workout])))
         except ExportError as error:
             reply = Reply(request.n, error=str(error))
         _write(replies, reply)

@@ -10,24 +10,25 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
-import pandas as pd
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from calsvc.handout.artefact import Artefact, opened_artefact, predicted
+from calsvc.handout.artefact import opened_artefact
 from calsvc.handout.form import fingerprint
 from calsvc.handout.running import TrainedArtefact
 from calsvc.http.errors import ExportError
-from calsvc.model.bundle import ARTEFACT, ONNX, PARITY, PROFILE, TREES, Engine, Manifest, ParityProof
+from calsvc.model.bundle import ARTEFACT, FORM, ONNX, PARITY, PROFILE, TREES, Engine, Manifest, ParityProof
 from calsvc.model.features import INPUTS, columns_function
-from calsvc.model.parity import TOLERANCE, Parity, ParitySample, compare, demand, relative_differences
+from calsvc.model.parity import TOLERANCE, Parity, ParitySample, demand, relative_differences
 from calsvc.model.profile import profile_of
 from calsvc.model.target import Target, columns_to_kcal
 from calsvc.training import sample
+from calsvc.training.asking import OwnPredict, check_batches
 from calsvc.training.boosters import Found, find_booster
 from calsvc.training.convert import first_trees, load_trees, margins, onnx_margins, to_onnx
 from calsvc.training.curve import Curves, learning_curves
 from calsvc.training.evidence import Hypothesis, explain, with_bounds
+from calsvc.training.form import read_form
 from calsvc.training.rows import TARGET, Rows, bounds, read_rows
 from observability.provenance import git_sha, library_versions
 
@@ -49,28 +50,12 @@ class Source(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A bundle ready to be published. `warning`: what the proof does not cover; `curves`: what the artefact kept."""
+    """A bundle ready to be published. `warnings`: what the proof does not cover; `curves`: what the artefact kept."""
 
     manifest: Manifest
     files: dict[str, bytes]
-    warning: str | None
+    warnings: tuple[str, ...]
     curves: Curves
-
-
-class _Handout(NamedTuple):
-    """The handout's own predict, and what a row of its CSV looks like."""
-
-    artefact: Artefact
-    kinds: dict[str, Any]
-    sexes: dict[float, str]
-
-    def predict_alone(self, row: NDArray[np.float64]) -> float:
-        """Return kcal for raw inputs of shape (7,), asked alone: a batch may change what a handout answers."""
-        raw: dict[str, Any] = dict(zip(INPUTS, row, strict=True))
-        sex = self.sexes[raw.pop("female")]
-        values = {"id": 0, "Sex": sex, "Gender": sex, **raw}
-        frame = pd.DataFrame({name: [values[name]] for name in self.kinds}).astype(self.kinds)
-        return predicted(self.artefact, frame)
 
 
 class _Evidence(NamedTuple):
@@ -102,17 +87,18 @@ def export(engine: Engine, source: Source, progress: Progress, rows: int | None 
         HandoutError: the training data cannot be read.
     """
     data = read_rows(source.data, labelled=True)
-    count = rows or ROWS[engine]
+    count, form, handout_sha256 = rows or ROWS[engine], read_form(source.data, data), fingerprint(source.handout)
+    # Relative paths mean nothing inside: the artefact is asked in a working directory of its own.
     with opened_artefact(source.handout, source.trained.file) as artefact:
-        handout = _Handout(artefact, *_form(source.data, data))
         make = _export_trees if engine == "onnx" else _export_artefact
-        return make(source, data, handout, count, progress)
+        draft = make(source.trained, data, OwnPredict(artefact, form), count, progress)
+    return draft._replace(manifest=replace(draft.manifest, handout_sha256=handout_sha256))
 
 
-def _export_trees(source: Source, data: Rows, handout: _Handout, count: int, progress: Progress) -> Draft:
-    found = find_booster(handout.artefact)
+def _export_trees(trained: TrainedArtefact, data: Rows, predict: OwnPredict, count: int, progress: Progress) -> Draft:
+    found = find_booster(predict.artefact)
     trees = _Trees(found, found.booster.num_boosted_rounds())
-    asked = _evidence(trees, data.matrix, count, lambda rows, sure: _ask(handout, rows, sure, progress))
+    asked = _evidence(trees, data.matrix, count, lambda rows, sure: _ask(predict, rows, sure, progress))
     best = _explained(trees, asked.matrix[asked.inner], asked.truth[asked.inner])
     sums = trees.margins(asked.matrix, best.trees)
     target = with_bounds(best.target, sums, asked.truth)
@@ -123,22 +109,25 @@ def _export_trees(source: Source, data: Rows, handout: _Handout, count: int, pro
     files = {TREES: first_trees(found.booster, best.trees)}
     files[ONNX] = to_onnx(files[TREES])
     held = _prove(proof, trees.features(asked.matrix[kept]), files, target)
-    manifest = replace(
-        _manifest("onnx", source, held), feature_names=found.feature_names, trees=best.trees, target=target
-    )
-    warning = _warning(asked.matrix[~kept], asked.truth[~kept])
-    return Draft(manifest, files | _companions(data, proof), warning, learning_curves(handout.artefact))
+    manifest = _manifest("onnx", trained, _outcome(held.rows, held.max_relative_difference))
+    manifest = replace(manifest, feature_names=found.feature_names, trees=best.trees, target=target)
+    warnings = check_batches(predict, proof).warnings + _far_out(asked.matrix[~kept], asked.truth[~kept])
+    return Draft(manifest, files | _companions(data, proof), warnings, learning_curves(predict.artefact))
 
 
-def _export_artefact(source: Source, data: Rows, handout: _Handout, count: int, progress: Progress) -> Draft:
+def _export_artefact(
+    trained: TrainedArtefact, data: Rows, predict: OwnPredict, count: int, progress: Progress
+) -> Draft:
     assert data.target is not None  # noqa: S101 - labelled rows were asked for
     matrix = sample.ordinary_rows(data.matrix, data.target, count)
-    truth = _ask(handout, matrix, len(matrix), progress)
+    truth = _ask(predict, matrix, len(matrix), progress)
     proof = ParitySample(sample.workouts(matrix), truth.tolist())
-    files = {ARTEFACT: source.trained.file.read_bytes()}
-    # The worker that will answer is asked these rows before the bundle is used (publish's `prove`).
-    manifest = _manifest("reference", source, compare(truth, truth))
-    return Draft(manifest, files | _companions(data, proof), None, learning_curves(handout.artefact))
+    files = {ARTEFACT: trained.file.read_bytes(), FORM: msgspec.json.encode(predict.form)}
+    # The worker that will answer is asked these rows before the bundle is used (publish's `prove`). That it repeats
+    # what the handout has said proves nothing of the handout: its answers have to be the same in a batch.
+    batches = check_batches(predict, proof)
+    manifest = _manifest("reference", trained, _outcome(len(matrix), batches.max_relative_difference))
+    return Draft(manifest, files | _companions(data, proof), batches.warnings, learning_curves(predict.artefact))
 
 
 def _evidence(
@@ -171,12 +160,12 @@ def _explained(trees: _Trees, matrix: NDArray[np.float64], truth: NDArray[np.flo
     return explain(truth, lambda count: trees.margins(matrix, count), hints, trees.grown)
 
 
-def _ask(handout: _Handout, matrix: NDArray[np.float64], sure: int, progress: Progress) -> NDArray[np.float64]:
+def _ask(predict: OwnPredict, matrix: NDArray[np.float64], sure: int, progress: Progress) -> NDArray[np.float64]:
     """Return kcal for each row, nan where the handout refuses one; the first `sure` rows it must answer."""
     answers = []
-    for done, row in enumerate(matrix, start=1):
+    for done, row in enumerate(sample.workouts(matrix), start=1):
         try:
-            answers.append(handout.predict_alone(row))
+            answers.append(predict.alone(row))
         except ExportError:
             if done <= sure:
                 raise
@@ -197,43 +186,36 @@ def _prove(proof: ParitySample, features: NDArray[np.float32], files: dict[str, 
     return max(outcomes, key=lambda outcome: outcome.max_relative_difference)
 
 
-def _form(file: Path, data: Rows) -> tuple[dict[str, Any], dict[float, str]]:
-    """Return the type that pandas gives each raw column of the CSV, in its order, and its words for the sexes."""
-    raw = {"id", "Sex", "Gender", *INPUTS[1:]}
-    kinds = {name: kind for name, kind in pd.read_csv(file).dtypes.items() if name in raw}
-    name = "Sex" if "Sex" in kinds else "Gender"
-    sexes = {0.0: "male", 1.0: "female"} | dict(zip(data.columns["female"].tolist(), data.frame[name], strict=True))
-    if kinds["id"].kind not in "if":
-        kinds["id"] = object
-    return kinds, sexes
-
-
 def _companions(data: Rows, proof: ParitySample) -> dict[str, bytes]:
     assert data.target is not None  # noqa: S101 - labelled rows were asked for
     profiles = {name: profile_of(values) for name, values in {**data.columns, TARGET: data.target}.items()}
     return {PARITY: msgspec.json.encode(proof), PROFILE: msgspec.json.encode(profiles)}
 
 
-def _manifest(engine: Engine, source: Source, held: Parity) -> Manifest:
+def _outcome(rows: int, max_relative_difference: float | None) -> ParityProof:
+    return ParityProof(rows=rows, max_relative_difference=max_relative_difference, tolerance=TOLERANCE)
+
+
+def _manifest(engine: Engine, trained: TrainedArtefact, parity: ParityProof) -> Manifest:
     return Manifest(
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         engine=engine,
         feature_names=[],
         trees=0,
         target=Target("identity"),
-        training_metrics=source.trained.metrics,
+        training_metrics=trained.metrics,
         git_sha=git_sha(),
-        handout_sha256=fingerprint(source.handout),
-        parity=ParityProof(rows=held.rows, max_relative_difference=held.max_relative_difference, tolerance=TOLERANCE),
+        handout_sha256="",  # by `export`
+        parity=parity,
         libraries=library_versions(_LIBRARIES),
     )
 
 
-def _warning(matrix: NDArray[np.float64], truth: NDArray[np.float64]) -> str | None:
+def _far_out(matrix: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[str, ...]:
     if len(matrix) == 0:
-        return None
+        return ()
     row = ", ".join(f"{name}={value:g}" for name, value in zip(INPUTS, matrix[0], strict=True))
     return (
         f"far out of the training data's ranges the handout answers otherwise than its trees do (for example "
-        f"{truth[0]:.6g} kcal for {row}); within them the two agree"
+        f"{truth[0]:.6g} kcal for {row}); within them the two agree",
     )

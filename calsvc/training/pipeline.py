@@ -90,8 +90,8 @@ def _trained(settings: Settings, order: Order, scratch: Path, run_id: str | None
     source = Source(settings.handout_dir, artefact, order.holdout / "train.csv")
     draft = _export(order.engine, source, display)
     seconds = {"train": ended - began, "export": time.monotonic() - ended}
-    if draft.warning:
-        display.warn(draft.warning)
+    for warning in draft.warnings:
+        display.warn(warning)
     display.stage("publish")
     manifest = replace(draft.manifest, mlflow_run_id=run_id)
     bundle = publish(manifest, draft.files, order.out, lambda new: _prove(new, settings))
@@ -147,7 +147,7 @@ def _export(choice: EngineChoice, source: Source, display: Display) -> Draft:
         return _export_as("onnx", source, display)
     except ExportError as error:
         display.warn(f"{error}")
-        display.warn("serving the handout's own code through a worker process instead: right, but slower")
+        display.warn("serving the handout's own code through a worker process instead, slower")
         return _export_as("reference", source, display)
 
 

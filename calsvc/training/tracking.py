@@ -170,11 +170,12 @@ def files_of(trained: Trained) -> dict[str, bytes]:
 
 def metrics_of(trained: Trained) -> dict[str, float]:
     """Return the numbers of train.py's metrics JSON and ours: errors on held-out rows, parity, seconds."""
+    difference = trained.bundle.manifest.parity.max_relative_difference
     return trained.bundle.manifest.training_metrics | {
         "holdout_rmsle": rmsle(trained.truth, trained.kcal),
         "holdout_mae_kcal": mae(trained.truth, trained.kcal),
         "holdout_rows": float(len(trained.truth)),
-        "parity_max_relative_difference": trained.bundle.manifest.parity.max_relative_difference,
+        **({} if difference is None else {"parity_max_relative_difference": difference}),
         **{f"{stage}_seconds": seconds for stage, seconds in trained.seconds.items()},
     }
 

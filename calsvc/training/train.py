@@ -15,6 +15,7 @@ from calsvc.training.command import run_command
 from calsvc.training.holdout import FOLDER
 
 if TYPE_CHECKING:
+    from calsvc.model.bundle import ParityProof
     from calsvc.training.pipeline import Summary
 
 
@@ -46,14 +47,21 @@ def _told(summary: "Summary") -> str:
         f"engine         {manifest.engine}" + (f", {manifest.trees} trees" if manifest.trees else ""),
         f"valid RMSLE    {'not reported by train.py' if valid is None else f'{valid:.5f} (reported by train.py)'}",
         f"holdout RMSLE  {summary.holdout_rmsle:.5f} on {summary.holdout_rows} rows never trained on",
-        f"parity         {manifest.parity.max_relative_difference:.1e} at most over {manifest.parity.rows} rows "
-        f"(allowed {manifest.parity.tolerance:g})",
+        f"parity         {_parity(manifest.parity)}",
         f"bundle         {summary.bundle.folder}",
     ]
     if registered := summary.registered:
         lines.append(f"run            {registered.run_id}")
         lines.append(f"registered     {registered.name} version {registered.version}, alias {CHALLENGER}")
     return "\n".join(lines)
+
+
+def _parity(proof: "ParityProof") -> str:
+    difference = proof.max_relative_difference
+    if difference is None:
+        return "unknown: the handout's own predict cannot be compared with itself"
+    told = f"{difference:.1e} at most over {proof.rows} rows (allowed {proof.tolerance:g})"
+    return told if difference <= proof.tolerance else f"not held: {told}"
 
 
 def main() -> int:

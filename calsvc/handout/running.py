@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Final, NamedTuple
 
 from calsvc.handout.form import check_handout, snapshot
+from calsvc.handout.process import run_alone
 from calsvc.http.errors import HandoutError
 
 _LAST_WORDS: Final = 5
@@ -40,29 +39,13 @@ def run_training(handout: Path, data_dir: Path, out_dir: Path, on_line: Callable
     arguments += ["--out", artefact, "--metrics", metrics]
     command = [sys.executable, "-B", handout.resolve() / "train.py", *arguments]
     with TemporaryDirectory(prefix="calsvc-train-") as scratch, TemporaryFile() as errors:
-        status = _run([str(each) for each in command], Path(scratch), errors, on_line)
+        status = run_alone([str(each) for each in command], Path(scratch), errors, on_line)
         if status != 0:
             raise HandoutError(f"{handout / 'train.py'} failed ({_ending(status)}): {_last_words(errors)}")
     _demand_unchanged(handout, before)
     if not artefact.is_file() or artefact.stat().st_size == 0:
         raise HandoutError(f"{handout / 'train.py'} left no artefact at its --out, although it ended well")
     return TrainedArtefact(artefact, _metrics(handout / "train.py", metrics))
-
-
-def _run(command: list[str], scratch: Path, errors: IO[bytes], on_line: Callable[[str], None]) -> int:
-    # Bytecode is refused in the environment too: a process that train.py starts does not inherit -B.
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, cwd=scratch, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 - PIPE was asked for
-        try:
-            for line in process.stdout:
-                on_line(line.decode("utf-8", "replace").rstrip())
-        except BaseException:
-            process.kill()
-            raise
-    return process.returncode
 
 
 def _ending(status: int) -> str:

@@ -14,7 +14,9 @@ from calsvc.settings import Settings
 def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace, Settings], None]) -> int:
     """Parse the command line, run `action`, and return the exit code: 0, 1 for an error, 2 for a wrong setting."""
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a handout's train.py must not go on alone
+    for how in (signal.SIGTERM, signal.SIGHUP):  # a handout's train.py, in a session of its own, must not go on alone
+        if signal.getsignal(how) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(how, signal.default_int_handler)
     try:
         settings = Settings.from_env(os.environ)
         # The numeric libraries read these when they load: the action imports them, no module of a command does.

@@ -1,5 +1,6 @@
 """The form of a handout, and running its train.py."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,12 @@ def handout(tmp_path: Path) -> Path:
     return write_handout(tmp_path / "von der Kollegin ä")
 
 
-def trained(handout: Path, does: str) -> TrainedArtefact:
+def trained(handout: Path, does: str, on_line: Callable[[str], None] = lambda _: None) -> TrainedArtefact:
     """Run a train.py that does the given Python."""
     (handout / "train.py").write_text(IDLE.replace("DO", does))
     out = handout.parent / "out put"
     out.mkdir(exist_ok=True)
-    return run_training(handout, handout / "data_sample", out, lambda _: None)
+    return run_training(handout, handout / "data_sample", out, on_line)
 
 
 def test_training_gives_the_artefact_and_the_numbers(handout: Path) -> None:
@@ -67,6 +68,48 @@ def test_no_bytecode_is_left_even_by_a_child_process(handout: Path) -> None:
     """Which inherits the environment but not the options of the interpreter."""
     trained(handout, "import subprocess; subprocess.run([sys.executable, '-c', 'import predict'], cwd=here)\n" + GOOD)
     assert not list(handout.rglob("__pycache__"))
+
+
+LEFT = {
+    "a child": "start_new_session=False",
+    "a child in another process group": "process_group=0",
+    "a daemon": "start_new_session=True",
+    "a child without environment": "env={}",
+    "a child that goes on talking": "start_new_session=True",
+}
+
+
+@pytest.mark.parametrize("kind", LEFT)
+def test_what_train_py_leaves_is_not_waited_for_and_ended(handout: Path, kind: str) -> None:
+    """A child that keeps stdout open, whichever session it is in; the lines before the end are all there."""
+    code = "while True: print('chatter', flush=True)" if "talking" in kind else "import time; time.sleep(250)"
+    child = f"subprocess.Popen([sys.executable, '-c', {code!r}], {LEFT[kind]})"
+    does = f"import subprocess; child = {child}; (args.out.parent / 'pid').write_text(str(child.pid))"
+    lines: list[str] = []
+    trained(handout, f"{GOOD}\nprint('x' * 50_000)\n{does}\nprint('last', end='')", lines.append)
+    pid = int((handout.parent / "out put" / "pid").read_text())
+    assert lines[0] == "x" * 50_000
+    assert "last" in "".join(lines)
+    assert not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process is neither gone nor dead."""
+    try:
+        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_display_that_fails_ends_the_training(handout: Path) -> None:
+    """As Ctrl-C does, which reaches only this process: train.py is in a session of its own."""
+
+    def interrupted(line: str) -> None:
+        raise KeyboardInterrupt(line)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trained(handout, "import time; print(os.getpid(), flush=True); time.sleep(250)", interrupted)
+    assert not is_running(int(str(caught.value)))
 
 
 @pytest.mark.parametrize(

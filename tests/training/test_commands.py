@@ -1,8 +1,10 @@
 """The commands as a person types them, each in its own process."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,32 @@ def test_an_unusable_handout_is_one_line_and_the_old_bundle_stays(
     assert lines[0].startswith("error: ")
     assert told in lines[0]
     assert load_bundle(tmp_path / "data" / "bundle").manifest == trained.bundle.manifest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_an_interrupted_training_leaves_no_process(tmp_path: Path, how: signal.Signals) -> None:
+    """Killed, Ctrl-C, or a terminal that is closed: train.py does not go on alone."""
+    handout = write_handout(tmp_path / "hand out")
+    note = "new = here.parent / 'new'; new.write_text(str(os.getpid())); new.rename(here.parent / 'pid')"
+    replace_in(handout / "train.py", "\n# A run", f"\n{note}; import time; time.sleep(250)\n# A run")
+    with subprocess.Popen(
+        [sys.executable, "-m", "calsvc.training.train", "--no-track"],
+        cwd=tmp_path,
+        env=os.environ | {"CALSVC_HANDOUT_DIR": "hand out"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stderr is not None
+        while not (tmp_path / "pid").exists() and command.poll() is None:
+            time.sleep(0.05)
+        pid = int((tmp_path / "pid").read_text())
+        command.send_signal(how)
+        assert command.wait() == 130
+        assert command.stderr.read() == "error: interrupted; what was there before is unchanged\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 @pytest.mark.parametrize("command", ["holdout", "train", "predict"])

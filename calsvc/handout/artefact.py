@@ -6,16 +6,20 @@ Never the service: unpickling runs whatever the file says. Needs the train extra
 import importlib
 import math
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calsvc.http.errors import ExportError
+
+_STDLIB: Final = Path(sysconfig.get_path("stdlib"))
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 
 
 class Artefact(Protocol):
@@ -85,9 +89,17 @@ def predicted_together(artefact: Artefact, frame: Any) -> NDArray[np.float64]:
 
 @contextmanager
 def _importable(handout: Path) -> Iterator[None]:
-    """Put the handout first on the import path, and take everything back afterwards: the next one has a `model` too."""
+    """Put the handout first on the import path, and take everything back afterwards: the next one has a `model` too.
+
+    Modules that are loaded step aside for the handout's own of the same name, libraries excepted: half a library cannot
+    be loaded twice, and whatever else lies in the handout under its name (`numpy.ipynb`) is no module.
+    """
     home = handout.resolve()
-    ours = {each.stem: sys.modules.pop(each.stem) for each in home.iterdir() if each.stem in sys.modules}
+    names = {name for name in _modules_in(home) if name == "model" or not _is_library(sys.modules.get(name))}
+    aside = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in names}
+    for name in aside:
+        del sys.modules[name]
+    loaded = set(sys.modules)
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(home))
     importlib.invalidate_caches()
@@ -96,14 +108,36 @@ def _importable(handout: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(home))
         sys.dont_write_bytecode = writes_bytecode
-        for name in [name for name, module in sys.modules.items() if _lies_in(module, home)]:
-            del sys.modules[name]
-        sys.modules.update(ours)
+        for name in set(sys.modules) - loaded:
+            if _lies_in(sys.modules[name], home) and not _is_library(sys.modules[name]):
+                del sys.modules[name]
+        sys.modules.update(aside)
+
+
+def _modules_in(home: Path) -> set[str]:
+    """Return the names under which the folder's own Python files and packages are imported."""
+    packages = {each.parent.name for each in home.glob("*/*.py")}
+    return (packages | {each.stem for each in home.glob("*.py")}) - {"__main__"}
+
+
+def _is_library(module: Any) -> bool:
+    """Tell whether a loaded module is Python's own or installed."""
+    if module is None:
+        return False
+    places = _places(module)
+    installed = any(_INSTALLED & set(place.parts) for place in places)
+    return not places or installed or any(place.is_relative_to(_STDLIB) for place in places)
 
 
 def _lies_in(module: Any, home: Path) -> bool:
+    return any(place.is_relative_to(home) for place in _places(module))
+
+
+def _places(module: Any) -> list[Path]:
+    """Return where a module was loaded from: its file, or the folders of a package without one; none where built in."""
     file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).is_relative_to(home)
+    paths = [file] if isinstance(file, str) else list(getattr(module, "__path__", ()))
+    return [Path(each) for each in paths]
 
 
 def _said(error: BaseException) -> str:

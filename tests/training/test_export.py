@@ -1,5 +1,7 @@
 """Handouts that differ in what nobody wrote down, each exported with its proof."""
 
+import importlib
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,48 @@ def test_two_handouts_in_one_process_do_not_mix(tmp_path: Path, trained: Trained
             assert type(artefact) is sys.modules["model"].Estimator
             assert Path(sys.modules["model"].__file__ or "").parent == handout
         assert "model" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("numpy.ipynb", "pandas.csv", "xgboost.json", "joblib.txt", "sklearn.md"),
+        ("numpy.py", "pandas/__init__.py", "xgboost/notes.py", "json.py", "sklearn/old.ipynb"),
+        ("calsvc.ipynb", "tests.py", "observability/__init__.py", "sys.py", "__main__.py"),
+    ],
+)
+def test_what_is_named_like_a_library_does_not_replace_it(
+    tmp_path: Path, trained: Trained, names: tuple[str, ...]
+) -> None:
+    """A notebook, data, or Python files of the handout: the libraries that are loaded stay the ones they are."""
+    handout = tmp_path / "handout"
+    shutil.copytree(trained.handout, handout)
+    for name in names:
+        (handout / name).parent.mkdir(exist_ok=True)
+        (handout / name).write_text("")
+    before = dict(sys.modules)
+    row = pd.read_csv(trained.holdout / "stream.csv").drop(columns="Calories").head(1)
+    with opened_artefact(handout, trained.artefact.file) as artefact:
+        assert Path(sys.modules["model"].__file__ or "").parent == handout
+        assert sys.modules["numpy"] is np
+        assert sys.modules["pandas"] is pd
+        assert predicted(artefact, row) > 0
+    assert {name: sys.modules.get(name) for name in before} == before
+
+
+def test_a_module_of_the_handouts_own_is_the_one_that_it_imports(tmp_path: Path, trained: Trained) -> None:
+    """Another module of that name steps aside and comes back; nothing of the handout stays."""
+    for folder, text in (("one", "first"), ("two", "second")):
+        handout = tmp_path / folder
+        shutil.copytree(trained.handout, handout)
+        (handout / "helpers").mkdir()
+        (handout / "helpers" / "words.py").write_text(f"TEXT = {text!r}")
+        (handout / "tests.py").write_text(f"TEXT = {text!r}")
+        with opened_artefact(handout, trained.artefact.file):
+            assert text == importlib.import_module("helpers.words").TEXT
+            assert text == importlib.import_module("tests").TEXT
+        assert not {"helpers", "helpers.words", "model"} & set(sys.modules)
+        assert sys.modules["tests.making"].Trained is Trained
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """The form of a handout: which files it has, and which bytes they are."""
 
 import hashlib
+import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +11,11 @@ from calsvc.http.errors import HandoutError
 TRAIN: Final = Path("data_sample/train.csv")
 TEST: Final = Path("data_sample/test.csv")
 _NEEDED: Final = ("train.py", "model.py", "config.yaml", str(TRAIN))
+_FOREIGN: Final = (
+    ".*", "__pycache__", "~$*", "*~", "#*#", "*.tmp", "*.part", "*.crdownload",
+    "thumbs.db", "desktop.ini", "lost+found",
+)  # fmt: skip
+"""Patterns of names, in lower case, of what other programs leave in a folder."""
 
 
 def check_handout(handout: Path) -> None:
@@ -28,19 +35,47 @@ def check_handout(handout: Path) -> None:
 
 
 def fingerprint(handout: Path) -> str:
-    """Return the SHA-256 over names and contents of all files, without caches (`__pycache__`) and dotfiles."""
+    """Return the SHA-256 over names and contents of the files that belong to the handout (see `snapshot`)."""
     digest = hashlib.sha256()
     for name, checksum in sorted(snapshot(handout).items()):
-        if not any(part == "__pycache__" or part.startswith(".") for part in Path(name).parts):
-            digest.update(f"{name}\0{checksum}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{name}\0{checksum}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
 def snapshot(handout: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file by its name relative to the handout, without what git keeps about the folder."""
-    files = {each.relative_to(handout): each for each in handout.rglob("*") if each.is_file()}
-    return {
-        name.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for name, file in files.items()
-        if ".git" not in name.parts
-    }
+    """Return the SHA-256 of every file that belongs to the handout, by its name relative to it.
+
+    What other programs leave in any folder does not: dotfiles, `__pycache__`, lock, backup and temporary files of
+    editors and office programs, files of file managers, unfinished downloads.
+
+    Raises:
+        HandoutError: a file cannot be read.
+    """
+    found = {}
+    for folder, folders, files in os.walk(handout, onerror=_raise):
+        folders[:] = [each for each in folders if not _is_foreign(each)]
+        for name in files:
+            path = Path(folder, name)
+            if not _is_foreign(name) and path.is_file() and (checksum := _checksum(path)):
+                found[path.relative_to(handout).as_posix()] = checksum
+    return found
+
+
+def _is_foreign(name: str) -> bool:
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _FOREIGN)
+
+
+def _checksum(path: Path) -> str | None:
+    """Return the SHA-256 of a file, None where it has gone meanwhile."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HandoutError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise HandoutError(f"{error.filename} cannot be read: {error.strerror}") from None

@@ -64,8 +64,9 @@ def _demand_unchanged(handout: Path, before: dict[str, str]) -> None:
     if touched:
         what = "removed" if touched[0] not in after else "changed" if touched[0] in before else "wrote"
         raise HandoutError(
-            f"{handout / 'train.py'} {what} {touched[0]} in its own folder, which is to stay as it was handed over; "
-            "restore the folder and ask for a train.py that writes only to --out and --metrics"
+            f"{handout / 'train.py'} {what} {touched[0]} in its own folder, or another program did meanwhile; the "
+            "folder is to stay as it was handed over: restore it, and if it was train.py, ask for one that writes only "
+            "to --out and --metrics"
         )
 
 

@@ -1,11 +1,12 @@
 """The form of a handout, and running its train.py."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from calsvc.handout.form import check_handout, fingerprint
+from calsvc.handout.form import check_handout, fingerprint, snapshot
 from calsvc.handout.running import TrainedArtefact, run_training
 from calsvc.http.errors import HandoutError
 from tests.handouts import write_handout
@@ -129,7 +130,8 @@ def test_a_display_that_fails_ends_the_training(handout: Path) -> None:
             "reports a = nan: the training has failed",
         ),
         ("(here / 'train.log').write_text('x')\n" + GOOD, "wrote train.log in its own folder"),
-        ("(here / '.cache').mkdir(); (here / '.cache' / 'x').write_text('x')\n" + GOOD, r"wrote \.cache/x in its own"),
+        ("(here / 'cache').mkdir(); (here / 'cache' / 'x').write_text('x')\n" + GOOD, "wrote cache/x in its own"),
+        ("(here / 'README.md').write_text('x')\n" + GOOD, "changed README.md .* or another program did meanwhile"),
         ("(here / 'README.md').write_text('x')\n" + GOOD, r"changed README\.md in its own folder"),
         ("(here / 'README.md').unlink()\n" + GOOD, r"removed README\.md in its own folder"),
     ],
@@ -148,6 +150,53 @@ def test_an_incomplete_handout_names_the_file(handout: Path, name: str) -> None:
     (handout / name).unlink()
     with pytest.raises(HandoutError, match=f"{name} is missing: a handout holds train.py, model.py"):
         check_handout(handout)
+
+
+LEFT_BY_OTHERS = [
+    ".~lock.train.csv#", "~$train.csv", ".#train.csv", "#train.csv#", "train.csv~", ".train.csv.swp", ".DS_Store",
+    "Thumbs.db", "desktop.ini", ".ipynb_checkpoints/train-checkpoint.ipynb", "__pycache__/model.cpython-311.pyc",
+    "~WRL0001.tmp", ".nfs000001", ".sync/lock", "rows.csv.part",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", [".", "data_sample"])
+def test_what_another_program_leaves_is_no_part_of_the_handout(handout: Path, where: str) -> None:
+    """Made, changed or removed during the training: the run goes on, and the fingerprint stays."""
+    first = fingerprint(handout)
+    files = [handout / where / name for name in LEFT_BY_OTHERS]
+    for each in files:
+        each.parent.mkdir(exist_ok=True)
+    for what in ("write_text('x')", "write_text('y')", "unlink()"):
+        trained(handout, "\n".join([*(f"Path({str(each)!r}).{what}" for each in files), GOOD]))
+    (handout / "train.py").unlink()
+    write_handout(handout)
+    assert fingerprint(handout) == first
+
+
+def test_a_link_that_leads_nowhere_is_no_file(handout: Path) -> None:
+    """Emacs locks a file by one."""
+    first = fingerprint(handout)
+    (handout / "data_sample" / "link.csv").symlink_to("nobody@nowhere.1234:5678")
+    assert fingerprint(handout) == first
+
+
+def test_files_that_come_and_go_while_they_are_looked_at_do_no_harm(handout: Path) -> None:
+    """Another program renames what it has written."""
+    going = threading.Event()
+
+    def come_and_go() -> None:
+        while not going.is_set():
+            (handout / "coming").write_text("x")
+            (handout / "coming").rename(handout / "going")
+            (handout / "going").unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert all(set(snapshot(handout)) - {"coming", "going"} for _ in range(300))
+    finally:
+        going.set()
+        thread.join()
 
 
 def test_the_fingerprint_is_of_names_and_contents(handout: Path) -> None:

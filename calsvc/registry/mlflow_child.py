@@ -24,6 +24,7 @@ from msgspec import Struct
 from calsvc.model.line_process import private_stdout
 from calsvc.registry.client import MAX_BYTES, Version
 from calsvc.registry.embedded import database_of, local_folder
+from calsvc.registry.mlflow_import import import_mlflow
 from observability.addresses import without_user
 
 MAX_MEMORY: Final = 256 * 2**20
@@ -67,8 +68,7 @@ def main() -> int:
         warnings.simplefilter("ignore")
         logging.disable()
         try:
-            # By name: an extra, slow to load, and its types would cost the type checker a minute.
-            mlflow = importlib.import_module("mlflow")
+            mlflow = import_mlflow()
             if database:
                 importlib.import_module("sqlalchemy")  # which mlflow-skinny lacks
             client = mlflow.MlflowClient()

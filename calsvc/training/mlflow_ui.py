@@ -12,6 +12,7 @@ from pathlib import Path
 
 from calsvc.http.errors import RegistryError
 from calsvc.registry.embedded import ARTIFACTS, QUIET, database_of
+from calsvc.registry.mlflow_import import link_to_mlflow
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
 
@@ -36,6 +37,8 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     # No processes for evaluation jobs, which nothing here starts; and the server has no server of its own.
     environ = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environ |= QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if folder_of_link := link_to_mlflow():
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder_of_link, environ.get("PYTHONPATH")]))
     # exec, so that a signal reaches the server and its exit code is this command's
     os.execve(sys.executable, [sys.executable, *server_command(uri, folder, arguments.host, arguments.port)], environ)  # noqa: S606
 

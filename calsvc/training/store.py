@@ -23,6 +23,7 @@ from calsvc.registry.address import RegisteredModel
 from calsvc.registry.client import Version
 from calsvc.registry.embedded import QUIET, database_of, local_folder
 from calsvc.registry.mlflow_child import version_of as as_version
+from calsvc.registry.mlflow_import import import_mlflow
 from calsvc.settings import Settings
 from observability.addresses import without_user
 
@@ -64,8 +65,7 @@ def open_store(uri: str) -> Store:
     os.environ.update(QUIET)
     os.environ.update({name: os.environ.get(name) or value for name, value in _PATIENCE.items()})
     with speaking_to(uri):
-        # By name: the types of MLflow's modules would cost the type checker a minute, and say Any in the end.
-        mlflow = importlib.import_module("mlflow")
+        mlflow = import_mlflow()
         if folder is None:
             return Store(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), uri, None)
         folder.mkdir(parents=True, exist_ok=True)

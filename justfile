@@ -2,6 +2,17 @@
 
 set positional-arguments
 
+# What a shell has set for other projects would change which one uv runs, and with which packages.
+unexport UV_NO_BINARY
+unexport UV_NO_DEFAULT_GROUPS
+unexport UV_NO_DEV
+unexport UV_NO_EDITABLE
+unexport UV_NO_GROUP
+unexport UV_NO_PROJECT
+unexport UV_NO_SYNC
+unexport UV_PROJECT
+unexport UV_WORKING_DIR
+
 python := "uv run --frozen --all-extras python"
 
 # Show this list

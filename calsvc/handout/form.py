@@ -24,14 +24,19 @@ def check_handout(handout: Path) -> None:
     Raises:
         HandoutError: naming what is missing and what to do.
     """
-    if not handout.is_dir():
-        raise HandoutError(f"there is no handout at {handout}: set CALSVC_HANDOUT_DIR to the data scientist's folder")
-    for name in _NEEDED:
-        if not (handout / name).is_file():
+    try:
+        if not handout.is_dir():
             raise HandoutError(
-                f"{handout / name} is missing: a handout holds {', '.join(_NEEDED)}; "
-                "ask for the complete folder, or set CALSVC_HANDOUT_DIR to another one"
+                f"there is no handout at {handout}: set CALSVC_HANDOUT_DIR to the data scientist's folder"
             )
+        for name in _NEEDED:
+            if not (handout / name).is_file():
+                raise HandoutError(
+                    f"{handout / name} is missing: a handout holds {', '.join(_NEEDED)}; "
+                    "ask for the complete folder, or set CALSVC_HANDOUT_DIR to another one"
+                )
+    except PermissionError as error:
+        raise HandoutError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
 def fingerprint(handout: Path) -> str:

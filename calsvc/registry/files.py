@@ -3,11 +3,18 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
+
+READABLE_FILE: Final = 0o644
+READABLE_FOLDER: Final = 0o755
+"""Modes, whatever the umask is, of what containers mount: they read it as a user of their own."""
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
+def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write a file and wait until it is on the disk; without `mode`, the umask decides who may read it."""
     with path.open("wb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -22,21 +29,22 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file beside the old one and put it in its place."""
+def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write a file beside the old one and put it in its place; `mode` as for `write_durably`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished-{path.name}")
-    write_durably(unfinished, content)
+    write_durably(unfinished, content, mode)
     unfinished.replace(path)
     sync_folder(path.parent)
 
 
 def replace_set(folder: Path, files: Mapping[str, bytes], mark: str) -> None:
-    """Replace files that belong together. `mark` is the one of them that says the set is complete.
+    """Replace files that belong together, for all to read. `mark` is the one of them that says the set is complete.
 
     From the first replacement to the last it is empty, so a crash in between leaves a set that says it is none.
     """
     if (folder / mark).exists():
         replace_file(folder / mark, b"")
     for name in sorted(files, key=lambda each: each == mark):
-        replace_file(folder / name, files[name])
+        replace_file(folder / name, files[name], READABLE_FILE)
+    folder.chmod(READABLE_FOLDER)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from calsvc.http.errors import BundleError
 from calsvc.model.bundle import MANIFEST, Bundle, Manifest, encode_manifest, load_bundle, sha256, version_of
-from calsvc.registry.files import sync_folder, write_durably
+from calsvc.registry.files import READABLE_FILE, READABLE_FOLDER, sync_folder, write_durably
 
 KEPT: Final = 3
 _UNFINISHED: Final = ".unfinished-"
@@ -82,7 +82,8 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     unfinished = folder.with_name(f"{_UNFINISHED}{folder.name}")
     unfinished.mkdir()
     for name, content in files.items():
-        write_durably(unfinished / name, content)
+        write_durably(unfinished / name, content, READABLE_FILE)
+    unfinished.chmod(READABLE_FOLDER)
     sync_folder(unfinished)
     unfinished.rename(folder)
     sync_folder(folder.parent)

@@ -6,10 +6,12 @@ together. Everything else stands in the YAML files and `.env` beside this one.
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,6 +30,14 @@ PAGES: Final = {
     "mlflow": [("MLFLOW_PUBLISHED", "MLflow")],
 }
 """What a browser finds: the variable of the port, and what is there; by layer."""
+MOUNTED: Final = (
+    "deploy/compose",
+    "deploy/proxy",
+    "observability/rules",
+    "observability/stack",
+    "observability/generated",
+)
+"""Folders of this checkout from which containers mount files: git makes them under the umask of whoever clones."""
 PLACES: Final = 16
 """How many replicas the proxy knows at most (replicas.cfg)."""
 USAGE: Final = f"just up [{'|'.join(LAYERS)} ...], just down [volumes], just logs [SERVICE ...]"
@@ -165,10 +175,43 @@ def _run(words: Sequence[str], environ: Mapping[str, str]) -> None:
         raise Refused(f"docker compose ended with {code}: see above", code)
 
 
+def unreadable(path: Path) -> list[Path]:
+    """Return what of a folder, or which file, other users cannot read."""
+    return [each for each in (path, *path.rglob("*")) if not each.is_symlink() and _readable(each) != _mode(each)]
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _readable(path: Path) -> int:
+    """Return the mode that `chmod a+rX` would give."""
+    return _mode(path) | (0o555 if path.is_dir() or _mode(path) & 0o111 else 0o444)
+
+
+def open_mounts(ours: Sequence[Path], others: Sequence[Path]) -> list[str]:
+    """Let the containers' users read what is ours; return a warning for each path that they cannot read."""
+    for each in (each for path in ours if path.exists() for each in unreadable(path)):
+        with suppress(PermissionError):
+            each.chmod(_readable(each))
+    closed = [path for path in (*ours, *others) if path.exists() and unreadable(path)]
+    return [f"the containers may be unable to read {path}: chmod -R a+rX '{path}'" for path in closed]
+
+
+def _mounts(environ: Mapping[str, str]) -> tuple[list[Path], list[Path]]:
+    """Return what is mounted: what this project has made, and what is somebody else's, the handout above all."""
+    named = [(HERE / environ[key]).resolve() for key in ("BUNDLE_DIR", "HOLDOUT_DIR")]
+    ours = [each for each in named if each.is_relative_to(ROOT / "data")]
+    handout = (HERE / environ["HANDOUT_DIR"]).resolve()
+    return [ROOT / each for each in MOUNTED] + ours, [each for each in named if each not in ours] + [handout]
+
+
 def _up(words: Sequence[str], told: Callable[[Sequence[str]], dict[str, str]]) -> None:
     layers = chosen(words)
     _ensure_model()
     environ = told(layers)
+    for warning in open_mounts(*_mounts(environ)):
+        print(f"warning: {warning}", file=sys.stderr)
     _run(command(layers, "up", "--detach", "--build", "--remove-orphans", "--wait"), environ)
     print("\n".join(pages(layers, environ)))
 

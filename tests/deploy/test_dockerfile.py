@@ -95,6 +95,13 @@ def test_secrets_are_in_no_layer():
     assert all("--mount=type=secret,id=netrc," in line for line in steps)
 
 
+def test_what_is_baked_in_can_be_read_by_the_images_user():
+    """A checkout under a umask of 077 has files that only their owner can read: their modes are changed in between."""
+    for image in (*IMAGES, "serve-baked", "runtime"):
+        assert all("--from=" in line for line in STAGES[image] if line.startswith("COPY"))
+    assert "RUN chmod -R a+rX /baked" in STAGES["baked"]
+
+
 @pytest.mark.parametrize("line", [line for line in INSTRUCTIONS if line.startswith(("COPY", "ADD"))])
 def test_what_is_copied_from_here_goes_to_the_builder(line: str):
     """Every source is let through by .dockerignore, which lets nothing else through; nothing is fetched."""

@@ -1,6 +1,7 @@
 """`just up`, `just down`, `just logs`: what they say to compose, and what they refuse."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from deploy.compose import stack
-from deploy.compose.stack import Machine, Refused, chosen, command, demand_docker, pages, read_defaults, variables
+from deploy.compose.stack import (
+    Machine,
+    Refused,
+    chosen,
+    command,
+    demand_docker,
+    open_mounts,
+    pages,
+    read_defaults,
+    variables,
+)
 from tests.deploy.composed import ENV, FILES, FOLDER
 from tests.deploy.composed import variables as lines_of
 from tests.service_process import ROOT
@@ -55,6 +66,33 @@ def test_other_words_are_refused_with_those_that_there_are(words: tuple[str, ...
         assert "just up [simulator|observability|mlflow|replicas ...]" in refused.stderr
     assert refused.stderr.startswith("error: ")
     assert refused.stderr.count("\n") == 1
+
+
+def test_what_is_mounted_can_be_read_by_the_containers_users(tmp_path: Path):
+    """Also where the checkout was cloned and the model trained under a umask of 077; the handout is left as it is."""
+    ours, handout = tmp_path / "ours", tmp_path / "hand out"
+    for folder in (ours / "rules", handout):
+        folder.mkdir(parents=True, mode=0o700)
+        (folder / "file").touch(0o600)
+        (folder / "script").touch(0o700)
+    (ours / "rules" / "link").symlink_to(handout / "file")
+    (warning,) = open_mounts([ours], [handout, tmp_path / "nothing"])
+    assert warning == f"the containers may be unable to read {handout}: chmod -R a+rX '{handout}'"
+    modes = {name: (ours / "rules" / name).stat(follow_symlinks=False).st_mode & 0o777 for name in ("file", "script")}
+    assert modes == {"file": 0o644, "script": 0o755}
+    assert (ours / "rules").stat().st_mode & 0o005 == 0o005
+    assert (handout / "file").stat().st_mode & 0o777 == 0o600
+    subprocess.run(["chmod", "-R", "a+rX", handout], check=True)
+    assert open_mounts([ours], [handout]) == []
+
+
+def test_every_folder_of_the_checkout_that_is_mounted_is_opened():
+    """As the layers name them."""
+    sources = re.findall(r"source: (\S*[./]\S*)", "".join(file.read_text() for file in FILES))
+    mounted = [(FOLDER / each).resolve() for each in sources if not each.startswith("$")]
+    assert len(mounted) >= 7
+    for each in mounted:
+        assert any(each.is_relative_to(ROOT / folder) for folder in stack.MOUNTED), each
 
 
 def test_a_machine_without_docker_is_told_so():

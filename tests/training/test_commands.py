@@ -63,6 +63,25 @@ def test_training_tells_what_it_published(workshop: Path) -> None:
         assert f"{stage} ..." in told
 
 
+@pytest.mark.slow
+def test_what_containers_mount_can_be_read_by_their_users(tmp_path: Path) -> None:
+    """Bundle and held-out rows, under a umask of 077, too; what is around them is as the umask says."""
+    write_handout(tmp_path / "hand out")
+    before = os.umask(0o077)
+    try:
+        assert run("train", "--no-track", cwd=tmp_path).returncode == 0
+        assert run("predict", "--out", "own.csv", cwd=tmp_path).returncode == 0
+    finally:
+        os.umask(before)
+    for mounted in ((tmp_path / "data" / "bundle").resolve(), tmp_path / "data" / "holdout"):
+        assert mounted.stat().st_mode & 0o777 == 0o755
+        files = list(mounted.iterdir())
+        assert len(files) >= 4
+        assert {each.stat().st_mode & 0o777 for each in files} == {0o644}
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "own.csv").stat().st_mode & 0o777 == 0o600
+
+
 def test_nothing_is_trained_twice_without_need(workshop: Path) -> None:
     """--if-needed looks at the bundle and at the handout."""
     before = (workshop / "data" / "bundle").readlink()

@@ -9,9 +9,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from calsvc.http.errors import InvalidInput, NotJson
 
+LONGEST_ID: Final = 64
+"""Characters of a text id."""
 RecordId = (
     Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, description="64-bit integer, chosen by the client")]
-    | Annotated[str, Meta(min_length=1, max_length=64, description="text of 1 to 64 characters, chosen by the client")]
+    | Annotated[
+        str, Meta(min_length=1, max_length=LONGEST_ID, description="text of 1 to 64 characters, chosen by the client")
+    ]
 )
 SexText = Annotated[
     str,

@@ -13,7 +13,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from calsvc.http.errors import HandoutError
-from calsvc.http.schema import Feedback, Workout
+from calsvc.http.schema import LONGEST_ID, Feedback, Workout
 from calsvc.model.features import INPUTS
 
 NUMBERS: Final = INPUTS[1:]
@@ -105,10 +105,14 @@ def _female(file: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
 
 
 def _demand_ids(file: Path, ids: pl.Series) -> None:
-    empty = (ids.is_null() | (ids.str.strip_chars() == "")).fill_null(value=True).to_numpy()
+    texts = ids.str.strip_chars()
+    empty = (texts.is_null() | (texts == "")).fill_null(value=True).to_numpy()
     if empty.any():
         raise _unreadable(file, ids, empty, "an id")
-    repeated = ~ids.is_first_distinct().to_numpy()
+    long = (texts.str.len_chars() > LONGEST_ID).to_numpy()
+    if long.any():
+        raise _unreadable(file, ids, long, f"an id of at most {LONGEST_ID} characters")
+    repeated = ~texts.is_first_distinct().to_numpy()
     if repeated.any():
         raise _unreadable(file, ids, repeated, "an id that no row above has")
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +11,25 @@ READABLE_FOLDER: Final = 0o755
 """Modes, whatever the umask is, of what containers mount: they read it as a user of their own."""
 
 
+def set_mode(path: Path | int, mode: int) -> None:
+    """Change the mode of a path or a descriptor, where this user and the file system allow it: FAT has no modes."""
+    with suppress(PermissionError):
+        os.chmod(path, mode)  # noqa: PTH101 - a Path is none for a descriptor
+
+
+def make_readable(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for all to read; of one that is there nothing changes."""
+    for each in (*reversed(folder.parents), folder):
+        if not each.exists():
+            each.mkdir(exist_ok=True)
+            set_mode(each, READABLE_FOLDER)
+
+
 def write_durably(path: Path, content: bytes, mode: int | None = None) -> None:
     """Write a file and wait until it is on the disk; without `mode`, the umask decides who may read it."""
     with path.open("wb") as file:
         if mode is not None:
-            os.fchmod(file.fileno(), mode)
+            set_mode(file.fileno(), mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -43,8 +58,9 @@ def replace_set(folder: Path, files: Mapping[str, bytes], mark: str) -> None:
 
     From the first replacement to the last it is empty, so a crash in between leaves a set that says it is none.
     """
+    make_readable(folder)
+    set_mode(folder, READABLE_FOLDER)
     if (folder / mark).exists():
         replace_file(folder / mark, b"")
     for name in sorted(files, key=lambda each: each == mark):
         replace_file(folder / name, files[name], READABLE_FILE)
-    folder.chmod(READABLE_FOLDER)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from calsvc.http.errors import BundleError
 from calsvc.model.bundle import MANIFEST, Bundle, Manifest, encode_manifest, load_bundle, sha256, version_of
-from calsvc.registry.files import READABLE_FILE, READABLE_FOLDER, sync_folder, write_durably
+from calsvc.registry.files import READABLE_FILE, READABLE_FOLDER, make_readable, set_mode, sync_folder, write_durably
 
 KEPT: Final = 3
 _UNFINISHED: Final = ".unfinished-"
@@ -41,7 +41,7 @@ def publish(draft: Manifest, files: Mapping[str, bytes], target: Path, prove: Pr
     try:
         if target.exists() and not target.is_symlink():
             raise BundleError(f"{target} was not made by just train: move it away, or choose another --out")
-        versions.mkdir(parents=True, exist_ok=True)
+        make_readable(versions)
         with _alone(versions):
             _remove_unfinished(versions)
             folder = versions / manifest.model_version
@@ -83,7 +83,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     unfinished.mkdir()
     for name, content in files.items():
         write_durably(unfinished / name, content, READABLE_FILE)
-    unfinished.chmod(READABLE_FOLDER)
+    set_mode(unfinished, READABLE_FOLDER)
     sync_folder(unfinished)
     unfinished.rename(folder)
     sync_folder(folder.parent)

@@ -65,7 +65,7 @@ def test_training_tells_what_it_published(workshop: Path) -> None:
 
 @pytest.mark.slow
 def test_what_containers_mount_can_be_read_by_their_users(tmp_path: Path) -> None:
-    """Bundle and held-out rows, under a umask of 077, too; what is around them is as the umask says."""
+    """Bundle, held-out rows and the folders made for them, under a umask of 077, too; other files are as it says."""
     write_handout(tmp_path / "hand out")
     before = os.umask(0o077)
     try:
@@ -78,7 +78,8 @@ def test_what_containers_mount_can_be_read_by_their_users(tmp_path: Path) -> Non
         files = list(mounted.iterdir())
         assert len(files) >= 4
         assert {each.stat().st_mode & 0o777 for each in files} == {0o644}
-    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    for above in ("data", "data/bundles"):
+        assert (tmp_path / above).stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "own.csv").stat().st_mode & 0o777 == 0o600
 
 

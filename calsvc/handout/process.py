@@ -18,6 +18,8 @@ _POLL: Final = 0.1
 """Seconds between two looks at whether a silent process has ended."""
 _LAST_OUTPUT: Final = 2**20
 """Bytes that are read at most after the process has ended: no pipe holds more, what comes then is another's."""
+_GRACE: Final = 1.0
+"""Seconds for what is left to end by itself: multiprocessing's and joblib's trackers remove shared memory then."""
 _PATIENCE: Final = 5.0
 """Seconds to look for processes that are left: each may start another one before it is killed."""
 
@@ -82,12 +84,12 @@ def _end_what_is_left(session: int, mark: str) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(session, signal.SIGKILL)
         return
-    until = time.monotonic() + _PATIENCE
-    while (left := _left(session, mark)) and time.monotonic() < until:
-        for pid in left:
+    began = time.monotonic()
+    while (left := _left(session, mark)) and (passed := time.monotonic() - began) < _PATIENCE:
+        for pid in left if passed >= _GRACE else []:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 def _left(session: int, mark: str) -> list[int]:

@@ -102,6 +102,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def test_what_is_about_to_end_is_not_killed(handout: Path) -> None:
+    """Such as the trackers of multiprocessing and joblib, which clean up after the process has ended."""
+    code = "import sys, time, pathlib; time.sleep(0.3); pathlib.Path(sys.argv[1]).touch()"
+    child = f"subprocess.Popen([sys.executable, '-c', {code!r}, args.out.parent / 'cleaned'])"
+    trained(handout, f"import subprocess; child = {child}\n{GOOD}")
+    assert (handout.parent / "out put" / "cleaned").exists()
+
+
 def test_a_display_that_fails_ends_the_training(handout: Path) -> None:
     """As Ctrl-C does, which reaches only this process: train.py is in a session of its own."""
 

@@ -109,7 +109,7 @@ async def _keep_up(service: Service, source: ModelSource) -> None:
         service.lifecycle.fail(failure)
         return
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(service.store.run, service.joined_late)
+        tasks.start_soon(service.store.run, service.learned_late)
         tasks.start_soon(source.run)
 
 

@@ -94,6 +94,7 @@ class Meters:
         ):
             observe(meter, metric, self._of_each_pair(sums))
         observe(meter, signals.ROLLING_MEAN, self._rolling_means)
+        observe(meter, signals.REPLACED, lambda _: [Observation(self._scoreboard.replacements)])
         observe(meter, signals.COVERAGE, self._coverage)
         observe(meter, signals.FEEDBACK, _counted("outcome", lambda: self.outcomes))
         observe(meter, signals.SHADOW, _counted("outcome", lambda: self._shadows))

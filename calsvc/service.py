@@ -9,7 +9,7 @@ from opentelemetry.trace import StatusCode, Tracer
 from calsvc.feedback.opening import create_store
 from calsvc.feedback.quality import CHALLENGER, Pair, Scoreboard, Series
 from calsvc.feedback.records import Joined, Remembered, Shadow, SpanRef
-from calsvc.feedback.store import JoinStore, LateJoin
+from calsvc.feedback.store import JoinStore, Late, LateReplacement
 from calsvc.http.errors import NotReady, ScoringError, TruthConflict, UnknownId
 from calsvc.http.middleware import InFlight
 from calsvc.http.schema import Feedback, RecordId, Workout
@@ -42,6 +42,8 @@ class Answer(NamedTuple):
     kcal: float
     made_at: float
     series: Series
+    replaced_at: float | None
+    """When the prediction was made that this one replaced, where it did."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,8 +121,8 @@ class Service:
         if span is not None:
             context = span.get_span_context()
             made_in = SpanRef(context.trace_id, context.span_id)
-        await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, made_in))
-        return Answer(workout.id, kcal, made_at, model.series)
+        replaced_at = await self.store.remember(workout.id, Remembered(kcal, made_at, model.series, made_in))
+        return Answer(workout.id, kcal, made_at, model.series, replaced_at)
 
     def answered(self, workout: Workout, answer: Answer) -> Awaitable[None] | None:
         """Count a prediction whose answer has gone out; return the challenger's work on it, where there is one."""
@@ -138,6 +140,8 @@ class Service:
         for answer in uncounted:
             self.scoreboard.predicted(answer.series, answer.kcal, answer.made_at)
             self.meters.predicted(answer.series, answer.kcal)
+            if answer.replaced_at is not None:
+                self.scoreboard.replaced(answer.replaced_at)
 
     async def learn(self, feedback: Feedback) -> tuple[Status, SpanRef | None]:
         """Join a truth, charge the prediction the first time; return the outcome and the span of what was charged.
@@ -163,9 +167,12 @@ class Service:
         self._charge(prediction, feedback.Calories, now)
         return status, prediction.span
 
-    def joined_late(self, late: LateJoin) -> None:
-        """Charge a prediction with a truth that was refused when it came, and was joined all the same."""
-        self._charge(*late)
+    def learned_late(self, late: Late) -> None:
+        """Charge a prediction with a truth that was refused when it came, or count one that was replaced."""
+        if isinstance(late, LateReplacement):
+            self.scoreboard.replaced(late.made_at)
+        else:
+            self._charge(*late)
 
     def _charge(self, prediction: Remembered, true_kcal: float, now: float) -> None:
         """Judge the prediction, and its shadow where it has one."""

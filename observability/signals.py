@@ -87,6 +87,13 @@ PREDICTIONS: Final = Metric(
     "Predictions that were answered with 200.",
     ("model_version", "role"),
 )
+REPLACED: Final = Metric(
+    "calsvc.predictions_replaced",
+    "calsvc_predictions_replaced_total",
+    "counter",
+    "{prediction}",
+    "Predictions whose record was predicted again before their label came: coverage leaves them out.",
+)
 PREDICTION_KCAL: Final = Metric(
     "calsvc.prediction",
     "calsvc_prediction_kcal",
@@ -174,7 +181,8 @@ COVERAGE: Final = Metric(
     "calsvc_feedback_coverage_ratio",
     "gauge",
     "1",
-    "Share of predictions with a label. window: labels / predictions of the window. matured: of those due.",
+    "Share of predictions with a label. window: labels / predictions of the window. matured: of those due. "
+    "Without those that were replaced.",
     ("basis",),
 )
 PENDING: Final = Metric(
@@ -379,7 +387,7 @@ SIM_RUN_INFO: Final = Metric(
 )
 
 METRICS: Final = (
-    *(REQUEST_DURATION, ACTIVE_REQUESTS, PREDICTIONS, PREDICTION_KCAL, ROLLING_MEAN, FEEDBACK, FEEDBACK_LAG),
+    *(REQUEST_DURATION, ACTIVE_REQUESTS, PREDICTIONS, REPLACED, PREDICTION_KCAL, ROLLING_MEAN, FEEDBACK, FEEDBACK_LAG),
     *(QUALITY_MATCHED, QUALITY_SQUARED_LOG_ERROR, QUALITY_ABSOLUTE_ERROR),
     *(QUALITY_RMSLE, QUALITY_MAE, QUALITY_SAMPLES, COVERAGE, PENDING, PENDING_DROPPED, STORE_IS_DEGRADED),
     *(QUALITY_PAIRED, QUALITY_PAIRED_SQUARED_LOG_ERROR, QUALITY_PAIRED_SQUARED_DIFFERENCE),

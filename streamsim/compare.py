@@ -65,10 +65,12 @@ def compare(before: Samples, after: Samples, offline: Report) -> list[Line]:
     matched = grown("calsvc_quality_matched_total", CHAMPION)
     squared = grown("calsvc_quality_squared_log_error_total", CHAMPION)
     absolute = grown("calsvc_quality_absolute_error_kcal_total", CHAMPION)
+    answered = grown("calsvc_predictions_total", CHAMPION)
+    replaced = grown("calsvc_predictions_replaced_total") or 0.0  # records that were asked for again: a lost answer
     mean_squared = _ratio(squared, matched)
     lag = _ratio(grown("calsvc_feedback_lag_seconds_sum"), grown("calsvc_feedback_lag_seconds_count"))
     lines = [
-        Line("predictions", grown("calsvc_predictions_total", CHAMPION), offline.acknowledged, EXACT),
+        Line("predictions", None if answered is None else answered - replaced, offline.acknowledged, EXACT),
         Line("matched", matched, offline.joined, EXACT),
         Line(
             "RMSLE, from counters",

@@ -7,7 +7,7 @@
 --
 -- A record: {nonce, made, answer, shadow, truth, claim}. `nonce` names one prediction of the record, `made` is when
 -- (ms, by this server), `answer` and `shadow` are the replicas' own affair, `truth` is '' while it waits, `claim` names
--- the feedback that settled it.
+-- the feedback that settled it; before that, it is {nonce, made} of the prediction that this one replaced, '' if none.
 -- `replicas` holds when each replica was last heard of, `missing` those that others know of and that were not heard of
 -- since this server has forgotten everything, `waiting` how many predictions wait of each stretch of time.
 
@@ -38,25 +38,29 @@ end
 
 local calls = {}
 
--- A prediction is to wait. Of two, the later one does; one that was given before stays as it is, but for its time.
+-- A prediction is to wait. Of two, the later one does; one that was given before stays as it is, but for its time. The
+-- reply names the one that waits no more, by its nonce and its age; one that is given again gets the reply of before.
 function calls.remember(key, nonce, age, answer, again)
     local made = now - tonumber(age)
     local left = retention - tonumber(age)
     if left <= 0 then return {'expired'} end
     local old = read(key)
-    local shadow = ''
+    local shadow, replaced = '', ''
     if old then
         if old[NONCE] == nonce then
             if old[TRUTH] ~= '' then return {'ok'} end
-            shadow = old[SHADOW]
+            shadow, replaced = old[SHADOW], old[CLAIM]
         elseif again == '1' and old[MADE] > made then
-            return {'ok'}
+            return {'ok', nonce, tonumber(age)}
+        elseif old[TRUTH] == '' then
+            replaced = {old[NONCE], old[MADE]}
         end
         if old[TRUTH] == '' then count(old[MADE], -1) end
     end
-    write(key, {nonce, made, answer, shadow, '', ''}, left)
+    write(key, {nonce, made, answer, shadow, '', replaced}, left)
     count(made, 1)
-    return {'ok'}
+    if replaced == '' then return {'ok'} end
+    return {'ok', replaced[1], now - replaced[2]}
 end
 
 -- The challenger's answer comes beside the prediction, if that one still waits.

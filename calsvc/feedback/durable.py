@@ -10,7 +10,7 @@ from calsvc.feedback.facts import Beside, Claim, Fact, Prediction
 from calsvc.feedback.journal import Journal
 from calsvc.feedback.ledger import Ledger
 from calsvc.feedback.records import Joined, RecordId, Remembered, Shadow
-from calsvc.feedback.store import LateJoin
+from calsvc.feedback.store import Late
 from calsvc.feedback.writer import Writer
 from calsvc.http.errors import StoreError
 from observability.events import tell
@@ -71,7 +71,7 @@ class DurableStore:
     def _replay(self, now: float) -> None:
         replay(self._journal.facts(), self._ledger, now - self._retention)
 
-    async def run(self, late: Callable[[LateJoin], None]) -> None:  # noqa: ARG002 - every join is answered
+    async def run(self, late: Callable[[Late], None]) -> None:  # noqa: ARG002 - every join is answered
         """See `JoinStore.run`."""
         await self._writer.run()
 
@@ -80,10 +80,11 @@ class DurableStore:
         if not await self._writer.aclose():
             tell(STORE_LOST, {"predictions": len(self._ledger.waiting())})
 
-    async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
+    async def remember(self, record_id: RecordId, prediction: Remembered) -> float | None:
         """See `JoinStore.remember`."""
-        self._ledger.remember(record_id, prediction)
+        replaced_at = self._ledger.remember(record_id, prediction)
         self._writer.add(Prediction.of(record_id, prediction))
+        return replaced_at
 
     async def attach(self, record_id: RecordId, made_at: float, shadow: Shadow) -> bool:
         """See `JoinStore.attach`."""

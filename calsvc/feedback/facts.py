@@ -135,6 +135,15 @@ def nonce_of(instance: bytes, made_at: float) -> bytes:
     return instance + struct.pack(">d", made_at)
 
 
+def made_at_of(nonce: bytes, instance: bytes) -> float | None:
+    """Return when this replica made the prediction of a nonce; None where another one did."""
+    made_at: float
+    if not nonce.startswith(instance):
+        return None
+    (made_at,) = struct.unpack(">d", nonce[len(instance) :])
+    return made_at
+
+
 class Matched(NamedTuple):
     """What the server says of a truth that found its prediction."""
 

@@ -39,14 +39,20 @@ class Ledger:
         self._next_expiry = -math.inf
         """Nothing is past its retention before this time."""
 
-    def remember(self, record_id: RecordId, prediction: Remembered) -> None:
-        """Let a prediction wait; an earlier one of the same id is replaced and forgotten."""
+    def remember(self, record_id: RecordId, prediction: Remembered) -> float | None:
+        """Let a prediction wait; see `JoinStore.remember`."""
         self.sweep(prediction.made_at, SWEEP_PER_CALL)
-        self._pending.pop(record_id, None)  # what is predicted again goes to the end of the order
+        replaced = self._pending.pop(record_id, None)  # what is predicted again goes to the end of the order
         self._pending[record_id] = prediction
         if len(self._pending) > self._max_pending:
             self._pending.popitem(last=False)
             self._overflowed += 1
+        if replaced is None:
+            return None
+        if prediction.made_at - replaced.made_at > self._retention:
+            self._expired += 1
+            return None
+        return replaced.made_at
 
     def attach(self, record_id: RecordId, made_at: float, shadow: Shadow) -> bool:
         """Put a shadow beside the prediction made at `made_at`; False where that one does not wait any more."""

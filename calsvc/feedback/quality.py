@@ -33,14 +33,18 @@ class Ring:
             self._sums[slot] = fresh
         return fresh
 
-    def totals(self, after: int, through: int) -> tuple[float, ...]:
-        """Sum each column over the seconds `after < s <= through`."""
+    def buckets(self, after: int, through: int) -> list[list[float]]:
+        """Return the sums of each second `after < s <= through` that has any."""
         size = len(self._stamps)
-        buckets = [
+        return [
             self._sums[second % size]
             for second in range(max(after, through - size) + 1, through + 1)
             if self._stamps[second % size] == second
         ]
+
+    def totals(self, after: int, through: int) -> tuple[float, ...]:
+        """Sum each column over the seconds `after < s <= through`."""
+        buckets = self.buckets(after, through)
         return tuple(sum(bucket[column] for bucket in buckets) for column in range(self._columns))
 
 
@@ -154,8 +158,11 @@ class Scoreboard:
         self._label_delay = label_delay
         self._series: dict[Series, _Sums] = {}
         self._pairs: dict[Pair, PairedSums] = {}
-        # By second of prediction: predictions, and those whose label came. Long enough that a whole window has matured.
-        self._made = Ring(window + math.ceil(label_delay) + 2, columns=2)
+        self.replacements = 0
+        """Predictions that were replaced: a later one of the same record took their place before their label came."""
+        # By second of prediction: predictions, those whose label came, and those that were replaced. Long enough that a
+        # whole window has matured.
+        self._made = Ring(window + math.ceil(label_delay) + 2, columns=3)
         self._labels = Ring(window, columns=1)  # by second of feedback: labels that came
 
     def open(self, series: Series) -> None:
@@ -176,6 +183,11 @@ class Scoreboard:
     def restored(self, made_at: float) -> None:
         """Know of a prediction that another process has answered and counted, and whose label may come to this one."""
         self._made.at(math.floor(made_at))[0] += 1.0
+
+    def replaced(self, made_at: float) -> None:
+        """Know that the prediction made then gets no label: a later one of the same record will have it."""
+        self.replacements += 1
+        self._made.at(math.floor(made_at))[2] += 1.0
 
     def judged(self, series: Series, kcal: float, made_at: float, true_kcal: float, now: float) -> float:
         """Charge a prediction with its truth; return its squared log error."""
@@ -214,13 +226,21 @@ class Scoreboard:
 
         window: labels that came / predictions made, both in the window; may pass 1 when a burst is over.
         matured: of the predictions whose label fell due in the window (by whole seconds), the share that has it.
+        Neither counts a prediction that was replaced.
         """
         through = math.floor(now)
-        made, _ = self._made.totals(through - self._window, through)
+        made, _ = self._records(through - self._window, through)
         (labels,) = self._labels.totals(through - self._window, through)
         due = math.floor(now - self._label_delay) - 1  # the last second all of whose predictions are due
-        matured, labelled = self._made.totals(due - self._window, due)
+        matured, labelled = self._records(due - self._window, due)
         return Coverage(labels / made if made else None, labelled / matured if matured else None)
+
+    def _records(self, after: int, through: int) -> tuple[float, float]:
+        """Return the predictions of some seconds that were not replaced, and how many of them have their label."""
+        buckets = self._made.buckets(after, through)
+        # A prediction of another process, which counted it, can be replaced here: it is not taken from those made here.
+        made = sum(max(0.0, made - replaced) for made, _, replaced in buckets)
+        return made, sum(labelled for _, labelled, _ in buckets)
 
     def _sums(self, series: Series) -> _Sums:
         sums = self._series.get(series)

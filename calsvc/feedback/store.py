@@ -20,6 +20,16 @@ class LateJoin(NamedTuple):
     came_at: float
 
 
+class LateReplacement(NamedTuple):
+    """A prediction made at `made_at` was replaced, which was not known when the later one was remembered."""
+
+    made_at: float
+
+
+Late = LateJoin | LateReplacement
+"""What a store learned after the call that it belongs to had returned, or had failed."""
+
+
 class JoinStore(Protocol):
     """Remembers predictions, and joins each with its truth exactly once."""
 
@@ -34,14 +44,18 @@ class JoinStore(Protocol):
             StoreError: naming the store, why it cannot be used, and what to do.
         """
 
-    async def run(self, late: Callable[[LateJoin], None]) -> None:
-        """Do what has to be done beside the calls, until cancelled. `late` is told of joins that were not answered."""
+    async def run(self, late: Callable[[Late], None]) -> None:
+        """Do what has to be done beside the calls, until cancelled. `late` is called with what no call returned."""
 
     async def aclose(self) -> None:
         """Keep all that is still to be kept, and release what is held. May be called again."""
 
-    async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
-        """Let a prediction wait for its truth; an earlier one of the same id is replaced and forgotten."""
+    async def remember(self, record_id: RecordId, prediction: Remembered) -> float | None:
+        """Let a prediction wait for its truth; an earlier one of the same id that still waits is replaced.
+
+        Returns:
+            When the replaced one was made, in seconds of this process's clock; None where none was.
+        """
 
     async def attach(self, record_id: RecordId, made_at: float, shadow: Shadow) -> bool:
         """Put a shadow beside the prediction made at `made_at`; False where that one does not wait any more."""
@@ -80,16 +94,16 @@ class MemoryStore:
         """Nothing waits from before."""
         return ()
 
-    async def run(self, late: Callable[[LateJoin], None]) -> None:  # noqa: ARG002 - the protocol's
+    async def run(self, late: Callable[[Late], None]) -> None:  # noqa: ARG002 - the protocol's
         """There is nothing to do."""
         await anyio.sleep_forever()
 
     async def aclose(self) -> None:
         """Nothing is held."""
 
-    async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
+    async def remember(self, record_id: RecordId, prediction: Remembered) -> float | None:
         """See `JoinStore.remember`."""
-        self._ledger.remember(record_id, prediction)
+        return self._ledger.remember(record_id, prediction)
 
     async def attach(self, record_id: RecordId, made_at: float, shadow: Shadow) -> bool:
         """See `JoinStore.attach`."""

@@ -21,13 +21,14 @@ from calsvc.feedback.facts import (
     Matched,
     Prediction,
     Settlement,
+    made_at_of,
     nonce_of,
 )
 from calsvc.feedback.held import Held
 from calsvc.feedback.link import Link, LinkDown, Presence, Sign
 from calsvc.feedback.post import MOST_CALLS, Post, Reply
 from calsvc.feedback.records import Joined, RecordId, Remembered, Shadow, StoreStatistics
-from calsvc.feedback.store import LateJoin
+from calsvc.feedback.store import Late, LateJoin, LateReplacement
 from calsvc.http.errors import StoreError, StoreUnavailable, TruthConflict, UnknownId
 from observability.events import tell
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
@@ -71,7 +72,7 @@ class SharedStore:
         self._held = held
         self._known: deque[tuple[float, Prediction | Settlement]] = deque(maxlen=bounds.known)
         """What the server has confirmed, and when."""
-        self._late: Callable[[LateJoin], None] = lambda _: None
+        self._late: Callable[[Late], None] = lambda _: None
         self._presence: Presence | None = None
         self._heard_at = self._in_touch_since = self._lost_at = clock()
         self._waiting = self._expired = self._overflowed = 0
@@ -91,7 +92,7 @@ class SharedStore:
             self.degraded = True  # until `run` has told it, and charged what truths there are
         return ()
 
-    async def run(self, late: Callable[[LateJoin], None]) -> None:
+    async def run(self, late: Callable[[Late], None]) -> None:
         """Carry facts to the server, and keep in touch."""
         self._late = late
         async with anyio.create_task_group() as tasks:
@@ -116,12 +117,14 @@ class SharedStore:
                 tell(STORE_HELD, {"predictions": predictions, "file": str(file)})
             await self._link.aclose()
 
-    async def remember(self, record_id: RecordId, prediction: Remembered) -> None:
+    async def remember(self, record_id: RecordId, prediction: Remembered) -> float | None:
         """See `JoinStore.remember`."""
         if self._waiting >= self._bounds.pending:
             self._overflowed += 1
-            return
-        await self._tell(Prediction.of(record_id, prediction, nonce_of(self._instance, prediction.made_at)))
+            return None
+        nonce = nonce_of(self._instance, prediction.made_at)
+        reply = await self._tell(Prediction.of(record_id, prediction, nonce))
+        return None if reply is None else self._replaced(reply)
 
     async def attach(self, record_id: RecordId, made_at: float, shadow: Shadow) -> bool:
         """See `JoinStore.attach`."""
@@ -166,6 +169,14 @@ class SharedStore:
         if isinstance(fact, Prediction):
             self._known.append((self._clock(), fact))
         return reply
+
+    def _replaced(self, reply: Reply) -> float | None:
+        """Return when the replaced prediction was made: exactly if by this replica, else from its age at the server."""
+        if len(reply) == 1:
+            return None
+        _, nonce, age = reply
+        made_at = made_at_of(nonce, self._instance)
+        return self._clock() - age / 1e3 if made_at is None else made_at
 
     def _matched(self, claim: Claim, reply: Reply) -> Remembered:
         now = self._clock()
@@ -230,19 +241,24 @@ class SharedStore:
         return self._held.told()
 
     async def _give_held(self, facts: Sequence[Fact]) -> None:
-        await self._give(facts)
+        replies = await self._give(facts)
         now = self._clock()
-        self._known.extend((now, each) for each in facts if isinstance(each, Prediction))
+        for fact, reply in zip(facts, replies, strict=True):
+            if isinstance(fact, Prediction):
+                self._known.append((now, fact))
+                if (made_at := self._replaced(reply)) is not None:
+                    self._late(LateReplacement(made_at))
+            elif isinstance(fact, Claim) and reply[0] == b"matched":
+                self._late(LateJoin(self._matched(fact, reply), fact.true_kcal, fact.came_at))
 
-    async def _give(self, facts: Sequence[Fact | Settlement]) -> None:
-        """Tell facts, some of which may have been told before."""
+    async def _give(self, facts: Sequence[Fact | Settlement]) -> list[Reply]:
+        """Tell facts, some of which may have been told before; return a reply to each."""
+        replies: list[Reply] = []
         for first in range(0, len(facts), MOST_CALLS):
-            some = facts[first : first + MOST_CALLS]
             now = self._clock()
-            replies = await self._link.send([each.call(now, again=True) for each in some])
-            for fact, reply in zip(some, replies, strict=True):
-                if isinstance(fact, Claim) and reply[0] == b"matched":
-                    self._late(LateJoin(self._matched(fact, reply), fact.true_kcal, fact.came_at))
+            calls = [each.call(now, again=True) for each in facts[first : first + MOST_CALLS]]
+            replies += await self._link.send(calls)
+        return replies
 
     async def _hear(self, sign: Sign) -> Presence:
         others = [each for each in self._presence.replicas if each != self._instance] if self._presence else []

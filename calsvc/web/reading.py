@@ -45,6 +45,7 @@ class Reading(NamedTuple):
     latency: Counts
     lags: Lags
     predictions: int
+    replaced: int
     quality: Quality | None
     challenger_quality: Quality | None
     coverage: Coverage
@@ -68,6 +69,7 @@ def read(service: Service) -> Reading:
         latency=_answered(durations),
         lags=_lags(meters.lag),
         predictions=sum(each.predictions for each in series if each.series.role == CHAMPION),
+        replaced=service.scoreboard.replacements,
         quality=_quality(series, service.champion),
         challenger_quality=_quality(series, service.challenger),
         coverage=service.scoreboard.coverage(now),

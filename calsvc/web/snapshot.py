@@ -47,6 +47,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     coverage_window: float | None
     lag_s: float | None
     pending: int
+    replaced: int
     forgotten: int
     matched: int
     duplicate: int
@@ -121,6 +122,7 @@ def summarize(window: Window, now: Reading, at: float, bounds_ms: Sequence[float
         coverage_window=_rounded(now.coverage.window, 5),
         lag_s=_mean_lag(long, now),
         pending=now.store.pending,
+        replaced=now.replaced,
         forgotten=now.store.expired + now.store.overflowed,
         matched=now.outcomes["matched"],
         duplicate=now.outcomes["duplicate"],

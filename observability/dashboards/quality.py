@@ -160,7 +160,7 @@ FEEDBACK: Final = Section(
     (
         Panel(
             "Coverage",
-            "window: labels that came / predictions made, both in five minutes; in bursts it swings, also above 100 %. "
+            "window: labels that came / predictions made and not replaced, in five minutes; above 100 % after bursts. "
             "matured: of the predictions whose label fell due, the share that has it. Normal: matured at 100 %.",
             "percentunit",
             (
@@ -202,6 +202,13 @@ FEEDBACK: Final = Section(
             "every replica shows the same number.",
             "short",
             (Query(of(signals.PENDING), "{{instance}}"),),
+        ),
+        Panel(
+            "Replaced",
+            "Predictions whose record was predicted again before its label came: a client that asked twice. Coverage "
+            "leaves them out. Normal: 0.",
+            "ops",
+            (Query(total(rate(of(signals.REPLACED))), "replaced"),),
         ),
         Panel(
             "Dropped without truth",

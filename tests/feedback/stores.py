@@ -12,7 +12,7 @@ import anyio
 from calsvc.feedback.opening import create_store
 from calsvc.feedback.quality import Series
 from calsvc.feedback.records import Remembered, Shadow, SpanRef
-from calsvc.feedback.store import JoinStore, LateJoin
+from calsvc.feedback.store import JoinStore, Late
 from calsvc.settings import Settings
 
 RETENTION = 3600.0
@@ -26,12 +26,12 @@ def prediction(made_at: float, kcal: float = 80.0, span: SpanRef | None = None) 
     return Remembered(kcal, made_at, CHAMPION, span)
 
 
-def ignore(_: LateJoin) -> None:
+def ignore(_: Late) -> None:
     """Charge nothing."""
 
 
 @asynccontextmanager
-async def running(store: JoinStore, now: float, late: Callable[[LateJoin], None] = ignore) -> AsyncIterator[JoinStore]:
+async def running(store: JoinStore, now: float, late: Callable[[Late], None] = ignore) -> AsyncIterator[JoinStore]:
     """Open a store, keep it going, and close it in order."""
     await store.open(now)
     try:
@@ -45,7 +45,7 @@ async def running(store: JoinStore, now: float, late: Callable[[LateJoin], None]
 
 @asynccontextmanager
 async def opened(
-    text: str, clock: Callable[[], float] = time.monotonic, late: Callable[[LateJoin], None] = ignore, **settings: Any
+    text: str, clock: Callable[[], float] = time.monotonic, late: Callable[[Late], None] = ignore, **settings: Any
 ) -> AsyncIterator[JoinStore]:
     """Open the store at an address, with the service's settings or others."""
     with TemporaryDirectory() as held:

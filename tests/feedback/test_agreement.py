@@ -27,6 +27,7 @@ class Event:
     kcal: float
     made_at: float
     latest: bool = True
+    replaced: bool = False
     truth: float | None = None
     joined_at: float | None = None
 
@@ -49,10 +50,15 @@ class Agreement(RuleBasedStateMachine):
     @rule(record_id=st.integers(0, 8), series=st.sampled_from(SERIES), kcal=st.floats(-1, 400))
     def predict(self, record_id: int, series: Series, kcal: float) -> None:
         """A record is predicted, perhaps again."""
-        self.ledger.remember(record_id, Remembered(kcal, self.now, series))
+        replaced_at = self.ledger.remember(record_id, Remembered(kcal, self.now, series))
         self.board.predicted(series, kcal, self.now)
-        for event in self.events:
-            event.latest = event.latest and event.record_id != record_id
+        before = [event for event in self.events if event.latest and event.record_id == record_id]
+        for event in before:
+            event.latest = False
+            event.replaced = event.joined_at is None and self.now - event.made_at <= RETENTION
+        assert replaced_at == next((event.made_at for event in before if event.replaced), None)
+        if replaced_at is not None:
+            self.board.replaced(replaced_at)
         self.events.append(Event(record_id, series, kcal, self.now))
 
     @rule(record_id=st.integers(0, 9), truth=st.sampled_from([0.0, 1.0, 77.0, 300.0]))
@@ -113,14 +119,16 @@ class Agreement(RuleBasedStateMachine):
     @invariant()
     def coverage_agrees(self) -> None:
         """Both coverages are those of the list."""
-        made = sum(self.in_window(event.made_at, self.now) for event in self.events)
+        records = [event for event in self.events if not event.replaced]
+        made = sum(self.in_window(event.made_at, self.now) for event in records)
         labels = sum(self.in_window(event.joined_at, self.now) for event in self.events)
         due_at = math.floor(self.now - DELAY) - 1
-        due = [event for event in self.events if due_at - WINDOW < math.floor(event.made_at) <= due_at]
+        due = [event for event in records if due_at - WINDOW < math.floor(event.made_at) <= due_at]
         labelled = [event for event in due if event.joined_at is not None]
         coverage = self.board.coverage(self.now)
         assert coverage.window == (labels / made if made else None)
         assert coverage.matured == (len(labelled) / len(due) if due else None)
+        assert self.board.replacements == len(self.events) - len(records)
 
     @invariant()
     def pending_agrees(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from calsvc.feedback.facts import Claim, Prediction
 from calsvc.feedback.link import REPLICAS, Link
-from calsvc.feedback.store import LateJoin
+from calsvc.feedback.store import Late, LateReplacement
 from calsvc.http.errors import StoreUnavailable, UnknownId
 from observability.signals import STORE_BACK, STORE_DEGRADED, STORE_HELD, STORE_LOST, STORE_RESTORED
 from observability.testing import listening
@@ -28,7 +28,7 @@ pytestmark = needs("redis-server")
 class Replica:
     """One replica's store, and the truths that were joined late."""
 
-    def __init__(self, store: Any, late: list[LateJoin]) -> None:
+    def __init__(self, store: Any, late: list[Late]) -> None:
         self.store = store
         self.late = late
 
@@ -65,7 +65,7 @@ class Replica:
 @asynccontextmanager
 async def replica(url: str, **settings: Any) -> AsyncIterator[Replica]:
     """Run one."""
-    late: list[LateJoin] = []
+    late: list[Late] = []
     async with opened(url, late=late.append, **settings) as store:
         yield Replica(store, late)
 
@@ -248,6 +248,81 @@ def test_a_later_prediction_is_not_replaced_by_one_that_was_held(redis_server: R
             joined = await two.store.join(1, 77.0, time.monotonic())
             assert joined.prediction is not None
             assert joined.prediction.kcal == 500.0
+
+    play(scenario)
+
+
+def replacements(one: Replica) -> int:
+    """How many predictions turned out later to have been replaced."""
+    return sum(isinstance(each, LateReplacement) for each in one.late)
+
+
+def test_a_prediction_that_is_replaced_is_told_once(redis_server: RedisServer):
+    """With its time, exactly where the same replica made it, and nearly where another did."""
+
+    async def scenario() -> None:
+        async with replicas(redis_server.url, 2) as (one, two):
+            now = time.monotonic()
+            assert await one.store.remember(1, prediction(now - 20)) is None
+            assert await one.store.remember(1, prediction(now - 10)) == now - 20
+            assert await two.store.remember(1, prediction(now)) == pytest.approx(now - 10, abs=0.25)
+            assert await two.learn(1) == "matched"
+            assert await two.store.remember(1, prediction(now)) is None
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("direction", ["requests", "answers"])
+def test_what_was_replaced_during_an_outage_is_told_afterwards(redis_server: RedisServer, direction: str):
+    """Whether the server had not heard of the later prediction, or had and its answer was lost."""
+
+    async def scenario() -> None:
+        async with wire(redis_server.url) as cable, replica(cable.url) as one:
+            now = time.monotonic()
+            await one.store.remember(1, prediction(now - 3))
+            await one.store.remember(2, prediction(now - 3))
+            setattr(cable, direction, False)
+            assert await one.store.remember(1, prediction(now - 2)) is None
+            assert one.lost
+            assert await one.store.remember(1, prediction(now - 1)) is None
+            restore(cable)
+            await until(lambda: not one.lost)
+            assert sorted(one.late) == [LateReplacement(now - 3), LateReplacement(now - 2)]
+            assert await one.learn(1) == await one.learn(2) == "matched"
+
+    play(scenario)
+
+
+def test_a_prediction_that_was_held_until_a_later_one_was_made_elsewhere_is_replaced(redis_server: RedisServer):
+    """The server hears of the later one first: the earlier one never waits."""
+
+    async def scenario() -> None:
+        async with wire(redis_server.url) as cable, replica(cable.url) as one, replica(redis_server.url) as two:
+            cable.requests = False
+            await one.predict(1)
+            await anyio.sleep(0.01)
+            await two.predict(1)
+            restore(cable)
+            await until(lambda: not one.lost)
+            assert (replacements(one), replacements(two)) == (1, 0)
+
+    play(scenario)
+
+
+def test_what_was_replaced_is_not_told_again_to_a_server_that_has_forgotten_all(forgetful: RedisServer):
+    """Both predictions are given back to it, and the earlier one was counted before."""
+
+    async def scenario() -> None:
+        async with replica(forgetful.url) as one:
+            now = time.monotonic()
+            await one.store.remember(1, prediction(now - 2))
+            assert await one.store.remember(1, prediction(now - 1)) == now - 2
+            await anyio.to_thread.run_sync(forgetful.signal, signal.SIGKILL)
+            await until(lambda: one.lost)
+            await anyio.to_thread.run_sync(forgetful.start)
+            await until(lambda: not one.lost)
+            assert replacements(one) == 0
+            assert await one.learn_at_last(1) == "matched"
 
     play(scenario)
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from calsvc.feedback.records import Remembered, StoreStatistics
-from calsvc.feedback.store import JoinStore, LateJoin
+from calsvc.feedback.store import JoinStore, Late
 from calsvc.http.errors import StoreUnavailable, TruthConflict, UnknownId
 from tests.feedback.stores import CHALLENGER, CHAMPION, RETENTION, SHADOW, SPAN, Shadow, opened, prediction
 
@@ -209,7 +209,7 @@ def test_many_at_once_are_each_joined_once(address: str):
         await until(lambda: seen.count("matched") + len(late) == 2000)
         assert set(seen) <= {"matched", "duplicate"}
 
-    late: list[LateJoin] = []
+    late: list[Late] = []
     play(address, scenario, late=late.append)
 
 

@@ -108,6 +108,13 @@ def test_a_service_that_says_the_same_agrees():
     assert len(lines) == 9
 
 
+def test_predictions_that_were_replaced_are_no_records():
+    """A record that was sent again, since its answer was lost, was answered twice and is one record."""
+    twice = COUNTERS.replace('champion"} 4', 'champion"} 7') + "calsvc_predictions_replaced_total 3\n"
+    (predictions, *_) = compare(parse(""), parse(twice + GAUGES), OFFLINE)
+    assert (predictions.service, predictions.agrees) == (4, True)
+
+
 def test_a_service_that_ran_before_is_compared_by_what_it_added():
     """Counters count from the run's start, and the gauges, which look back further, are left out."""
     lines = compare(parse(COUNTERS), parse(COUNTERS.replace(" 2\n", " 4\n")), OFFLINE)

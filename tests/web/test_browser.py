@@ -31,6 +31,7 @@ SHOWN = {
     "coverage_matured": ("calsvc_feedback_coverage_ratio", {"basis": "matured"}, 1, 100),
     "coverage_window": ("calsvc_feedback_coverage_ratio", {"basis": "window"}, 1, 100),
     "pending": ("calsvc_pending_predictions", {}, 0, 1),
+    "replaced": ("calsvc_predictions_replaced_total", {}, 0, 1),
     **{
         outcome: ("calsvc_feedback_total", {"outcome": outcome}, 0, 1)
         for outcome in ("matched", "duplicate", "conflict", "unknown")

@@ -105,7 +105,7 @@ def test_a_quantile_is_read_off_the_buckets(counts: tuple[int, ...], q: float, e
 
 def test_quality_is_what_metrics_say(service: Watched):
     """RMSLE, MAE, their n, both coverages, pending and outcomes are the numbers of a scrape."""
-    for number in range(8):
+    for number in (*range(8), 0, 7):
         service.predict(id=number, Duration=5 + number)
     service.clock.now += 300
     for number in range(6):
@@ -121,7 +121,8 @@ def test_quality_is_what_metrics_say(service: Watched):
     assert now.coverage_window == numbers.get(("calsvc_feedback_coverage_ratio", "window"))
     assert now.pending == numbers["calsvc_pending_predictions",] == 2
     assert (now.matched, now.duplicate, now.conflict, now.unknown) == (6, 1, 1, 1)
-    assert now.predictions == 8
+    assert (now.predictions, now.replaced) == (10, 2)
+    assert now.replaced == numbers["calsvc_predictions_replaced_total",]
 
 
 def test_lag_is_that_of_the_last_minute(service: Watched):

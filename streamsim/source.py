@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from streamsim.errors import DataError
-from streamsim.rows import Rows
+from streamsim.rows import MAX_ID_LENGTH, Rows
 
 DEFAULT_DATA: Final = Path("data/holdout/stream.csv")
 FEATURES: Final = ("Age", "Height", "Weight", "Duration", "Heart_Rate", "Body_Temp")
 NUMBERS: Final = (*FEATURES, "Calories")
-MAX_ID_LENGTH: Final = 64
 
 
 def load(path: Path, seed: int) -> Rows:

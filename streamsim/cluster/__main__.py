@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from streamsim.cli import base_url
 from streamsim.cli import parser as stress_parser
 from streamsim.cluster import section
-from streamsim.cluster.job import manifest
+from streamsim.cluster.job import job_name, manifest
 from streamsim.cluster.kubectl import Kubectl
 from streamsim.cluster.objects import by_kind, hindrance
 from streamsim.cluster.section import Watched
@@ -129,7 +129,7 @@ def _simulator(kubectl: Kubectl, name: str) -> dict[str, Any]:
 
 def _loaded(plan: Plan, kubectl: Kubectl, watcher: Watcher, simulator: dict[str, Any], clock: Clock) -> str:
     """Run the Job to its end, looking at the cluster meanwhile; return its log. Nothing is left of it afterwards."""
-    name = f"{plan.simulator}-stress-{int(clock.wall()):x}"
+    name = job_name(plan.simulator, clock.wall())
     job = manifest(name, simulator, plan.stress, plan.seconds, plan.cpu)
     kubectl.ask("create", "--filename", "-", given=json.dumps(job))
     container = job["spec"]["template"]["spec"]["containers"][0]["name"]

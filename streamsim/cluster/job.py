@@ -15,8 +15,15 @@ SLOWNESS: Final = 10
 """Times its planned length that a load may take: whoever asks too much of a small cluster wants the report, too."""
 PATIENCE_S: Final = 300
 """Seconds that a Job has beside its load: to be scheduled, to start, to deliver its last truths."""
+LONGEST_LABEL: Final = 63
 KEPT_S: Final = 3600
 """Seconds after which Kubernetes removes a Job that nobody has."""
+
+
+def job_name(simulator: str, at: float) -> str:
+    """Return the name of a Job that is created `at` (epoch seconds); it is a label of its pods, too."""
+    suffix = f"-stress-{int(at):x}"
+    return simulator[: LONGEST_LABEL - len(suffix)].rstrip("-.") + suffix
 
 
 def manifest(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from calsvc.http.schema import parse_feedback, parse_workout
 from streamsim.errors import DataError
 from streamsim.rows import Rows
 from streamsim.source import encode, load
@@ -47,6 +48,28 @@ def test_later_laps_never_reuse_an_id(csv: Path):
     assert json.loads(again.id_json) == f"{json.loads(first.id_json)}.1"
     assert json.loads(again.body) == json.loads(first.body) | {"id": json.loads(again.id_json)}
     assert len({rows.record(n).id_json for n in range(500)}) == 500
+
+
+@pytest.mark.parametrize("kind", ["x", "é", "\N{GREEN HEART}", '""', "\\", "7", "~", "."])
+@pytest.mark.parametrize("length", [1, 52, 53, 54, 55, 62, 63, 64])
+def test_the_service_takes_the_ids_of_every_lap(tmp_path: Path, kind: str, length: int):
+    """However long a row's id is and whatever it is made of: all laps of all rows have ids of their own that fit."""
+    ids = [kind * (length - 1) + last for last in "ab"]
+    rows = Rows(encode(write(tmp_path, HEADER, *(f'"{each}"{GOOD[1:]}' for each in ids)), 0))
+    laps = [*range(1, 12), 10**9, 10**9 + 1, 2**31]
+    records = [rows.record(number, lap) for lap in (0, *laps) for number in range(2)]
+    taken = [parse_workout(record.body).id for record in records]
+    assert set(taken[:2]) == {each.replace('""', '"') for each in ids}
+    assert len(set(taken)) == len(records)
+    assert taken == [json.loads(record.id_json) for record in records]
+    assert taken == [parse_feedback(b'{"id":%b,"Calories":1}' % record.id_json.encode()).id for record in records]
+
+
+def test_an_id_that_is_shortened_is_shortened_alike_in_every_run(tmp_path: Path):
+    """Its beginning, a digest of all of it, and the lap."""
+    path = write(tmp_path, HEADER, "x" * 64 + GOOD[1:])
+    first, again = (Rows(encode(path, seed)).record(1).id_json for seed in (0, 1))
+    assert first == again == '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx~a10e54e0536e9a3c.1"'
 
 
 def test_text_ids_and_gender_are_sent_as_they_are(tmp_path: Path):

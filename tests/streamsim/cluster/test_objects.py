@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsim.cluster.job import manifest
+from streamsim.cluster.job import job_name, manifest
 from streamsim.cluster.kubectl import Forbidden, refusal
 from streamsim.cluster.objects import Look, Scaling, by_kind, ending, hindrance, look_at, quantity, usage
 from streamsim.cluster.section import Watched, as_html, facts, turns
@@ -21,6 +21,20 @@ from streamsim.timeline import Second
 def test_quantities_are_read_in_cores(text: str, cores: float):
     """All suffixes that metrics-server and people use."""
     assert quantity(text) == pytest.approx(cores)
+
+
+@pytest.mark.parametrize(
+    ("simulator", "name"),
+    [
+        ("streamsim", "streamsim-stress-656f0d80"),
+        ("x" * 63, "x" * 47 + "-stress-656f0d80"),
+        ("x" * 45 + ".-y" + "z" * 200, "x" * 45 + "-stress-656f0d80"),
+    ],
+)
+def test_the_name_of_a_job_fits_into_a_label(simulator: str, name: str):
+    """Kubernetes puts it on the Job's pods, and takes 63 characters, where a Deployment's name may have 253."""
+    assert job_name(simulator, 1701776768.9) == name
+    assert len(name) <= 63
 
 
 @given(st.integers(0, 10**12))

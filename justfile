@@ -15,6 +15,9 @@ unexport UV_WORKING_DIR
 
 python := "uv run --frozen --all-extras python"
 
+# For commands that are given paths: relative ones are of the folder in which just was called
+command := "env JUST_INVOCATION_DIRECTORY=" + quote(invocation_directory()) + " " + python
+
 # Show this list
 [private]
 default:
@@ -23,37 +26,37 @@ default:
 # Train, serve, stream for a minute, and compare the service's numbers with the same computed offline
 [group('see it')]
 demo *args:
-    @{{ python }} -m streamsim demo "$@"
+    @{{ command }} -m streamsim demo "$@"
 
 # Serve the model on http://127.0.0.1:8000, training it first where there is none (docs/settings.md)
 [group('run')]
 serve:
-    @exec {{ python }} -m calsvc
+    @exec {{ command }} -m calsvc
 
 # Replay held-out rows in bursts and send each truth when it is due: just stream --rps 20 --on 5 --off 25
 [group('run')]
 stream *args:
-    @exec {{ python }} -m streamsim stream "$@"
+    @exec {{ command }} -m streamsim stream "$@"
 
 # Load the service for a minute, open loop, and write an HTML report: just stress 500 --p99 50ms --errors 0.1%
 [group('run')]
 stress *args:
-    @exec {{ python }} -m streamsim stress "$@"
+    @exec {{ command }} -m streamsim stress "$@"
 
 # Run it in containers, with any of simulator, observability, mlflow, replicas: just up observability simulator
 [group('run')]
 up *args:
-    @{{ python }} deploy/compose/stack.py up "$@"
+    @{{ command }} deploy/compose/stack.py up "$@"
 
 # Remove the containers of all layers; with `volumes` also what they have stored
 [group('run')]
 down *args:
-    @{{ python }} deploy/compose/stack.py down "$@"
+    @{{ command }} deploy/compose/stack.py down "$@"
 
 # Follow what the containers say, all of them or some: just logs calsvc
 [group('run')]
 logs *args:
-    @{{ python }} deploy/compose/stack.py logs "$@"
+    @{{ command }} deploy/compose/stack.py logs "$@"
 
 # Start a cluster in minikube with everything in it, replicas by load, and say how to get in (docs/kubernetes.md)
 [group('run')]
@@ -68,37 +71,37 @@ k8s-down:
 # Load that cluster from a Job in it; the report has replicas and CPU over time: just k8s-stress 500 --duration 300
 [group('run')]
 k8s-stress *args:
-    @exec {{ python }} -m streamsim.cluster "$@"
+    @exec {{ command }} -m streamsim.cluster "$@"
 
 # Set rows aside that the model never sees, for streaming: just holdout --data FILE
 [group('model')]
 holdout *args:
-    @{{ python }} -m calsvc.training.holdout "$@"
+    @{{ command }} -m calsvc.training.holdout "$@"
 
 # Run the handout's own train.py on the rest, prove the fast scorer against it, publish the bundle
 [group('model')]
 train *args:
-    @{{ python }} -m calsvc.training.train "$@"
+    @{{ command }} -m calsvc.training.train "$@"
 
 # Make the challenger champion, if it is not worse on the held-out rows (docs/registry.md)
 [group('model')]
 promote *args:
-    @{{ python }} -m calsvc.training.promote "$@"
+    @{{ command }} -m calsvc.training.promote "$@"
 
 # Make the champion of before champion again
 [group('model')]
 rollback *args:
-    @{{ python }} -m calsvc.training.rollback "$@"
+    @{{ command }} -m calsvc.training.rollback "$@"
 
 # Look at runs, plots and versions on http://127.0.0.1:5000
 [group('model')]
 mlflow *args:
-    @exec {{ python }} -m calsvc.training.mlflow_ui "$@"
+    @exec {{ command }} -m calsvc.training.mlflow_ui "$@"
 
 # Score a CSV with the bundle: just predict --data FILE --out predictions.csv
 [group('model')]
 predict *args:
-    @{{ python }} -m calsvc.training.predict "$@"
+    @{{ command }} -m calsvc.training.predict "$@"
 
 # Run the quick tests, or some: just test tests/feedback -k window; `just test all` runs everything that it can here
 [group('develop')]

@@ -74,7 +74,8 @@ def _ensure_bundle(settings: Settings) -> None:
             f"CALSVC_MODEL={settings.model}: there is no bundle, and nothing is installed here that could train one: "
             "put or mount one there (just train makes it), or name a registry's, such as models:/calories@champion"
         )
-    command = [sys.executable, "-m", "calsvc.training.train", "--engine", "auto", "--out", str(settings.model)]
+    out = settings.model.absolute()
+    command = [sys.executable, "-m", "calsvc.training.train", "--engine", "auto", "--out", str(out)]
     if _run(command) != 0:
         raise HandoutError("there is no model to serve, and training one has failed: see above")
 

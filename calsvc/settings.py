@@ -19,6 +19,7 @@ from calsvc.http.token import EXPECTED, FILE_EXPECTED, check_token, token_in
 from calsvc.registry.address import RegisteredModel, check_tracking, model_address
 from observability import addresses
 from observability.addresses import scheme_of
+from observability.paths import given_place
 
 PREFIX: Final = "CALSVC_"
 NOT_SETTINGS: Final = {
@@ -37,6 +38,13 @@ NOT_SETTINGS: Final = {
     "CALSVC_VERSION": "compose: version in the image",
 }
 """Variables with the prefix that others read, which whoever starts a service may have exported: for what each is."""
+PLACES: Final = frozenset(
+    {
+        *("CALSVC_HANDOUT_DIR", "CALSVC_MODEL", "CALSVC_STORE", "CALSVC_STORE_HELD", "CALSVC_TOKEN_FILE"),
+        "MLFLOW_TRACKING_URI",
+    }
+)
+"""Settings that are paths, or can be."""
 DAY: Final = 86400
 
 
@@ -65,7 +73,7 @@ def _setting(key: str, default: Any, accepts: str, meaning: str, **constraints: 
 
 
 class Settings(BaseSettings):
-    """What one process was told from outside. Times in seconds, paths as given (relative to the working directory)."""
+    """What one process was told from outside. Times in seconds, relative paths from the working directory."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", validate_by_name=True, hide_input_in_errors=True, allow_inf_nan=False
@@ -205,7 +213,7 @@ class Settings(BaseSettings):
             for key, text in environ.items()
             if key in keys or (key.startswith(PREFIX) and key not in NOT_SETTINGS)
         }
-        given = {key: text for key, text in given.items() if text}
+        given = {key: given_place(text, environ) if key in PLACES else text for key, text in given.items() if text}
         try:
             return cls.model_validate(given)
         except ValidationError as error:

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from observability.addresses import scheme_of
+from observability.paths import given_path
 from streamsim.arrivals import Schedule
 from streamsim.options import burst, milliseconds, number, percent, whole
 from streamsim.rows import Rows, unused_lap
@@ -106,7 +107,7 @@ def _add_schedule(stream: argparse.ArgumentParser) -> None:
 
 def _add_delivery(stream: argparse.ArgumentParser) -> None:
     group = stream.add_argument_group("rows and delivery")
-    group.add_argument("--data", type=Path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
+    group.add_argument("--data", type=given_path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
     group.add_argument("--seed", type=whole(0, 2**63), default=0, metavar="N", help="of the order of the rows")
     group.add_argument("--url", type=base_url, default=DEFAULT_URL, help="the service")
     group.add_argument(
@@ -117,7 +118,7 @@ def _add_delivery(stream: argparse.ArgumentParser) -> None:
         help="for one record, all tries together; not divided by --speed",
     )
     group.add_argument(
-        "--journal", type=Path, default=DEFAULT_JOURNAL, metavar="FILE", help="where owed truths are kept"
+        "--journal", type=given_path, default=DEFAULT_JOURNAL, metavar="FILE", help="where owed truths are kept"
     )
     group.add_argument(
         "--resume", action="store_true", help="send what earlier runs owe; new records only with --cycles or --duration"
@@ -127,9 +128,9 @@ def _add_delivery(stream: argparse.ArgumentParser) -> None:
 def _add_outcome(stream: argparse.ArgumentParser) -> None:
     group = stream.add_argument_group("outcome")
     group.add_argument(
-        "--record", type=Path, metavar="FILE", help="NDJSON of predictions and truths (continued by --resume)"
+        "--record", type=given_path, metavar="FILE", help="NDJSON of predictions and truths (continued by --resume)"
     )
-    group.add_argument("--report", type=Path, metavar="FILE", help="summary as JSON")
+    group.add_argument("--report", type=given_path, metavar="FILE", help="summary as JSON")
     group.add_argument("--log", choices=("text", "json"), default="text", help="json: log lines instead of a display")
     group.add_argument(
         "--max-errors", type=percent, metavar="PERCENT", help="exit with 99 above this share of failed records"
@@ -148,14 +149,16 @@ def _add_stress(stress: argparse.ArgumentParser) -> None:
     load.add_argument("--feedback-delay", type=seconds, default=5.0, metavar="S", help="when a truth is due")
     load.add_argument("--timeout", type=positive, default=10.0, metavar="S", help="for one record, all tries together")
     load.add_argument("--retry", action="store_true", help="try again what failed in passing; else it is an error")
-    load.add_argument("--data", type=Path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
+    load.add_argument("--data", type=given_path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
     load.add_argument("--seed", type=whole(0, 2**63), default=0, metavar="N", help="of rows and arrivals")
     load.add_argument("--url", type=base_url, default=DEFAULT_URL, help="the service")
     outcome.add_argument("--p99", type=milliseconds, default="50ms", metavar="TIME", help="most p99 from planned send")
     outcome.add_argument(
         "--errors", type=percent, default="0.1%", metavar="SHARE", help="largest share of failed records"
     )
-    outcome.add_argument("--report", type=Path, default=DEFAULT_REPORT, metavar="DIR", help="where the report goes")
+    outcome.add_argument(
+        "--report", type=given_path, default=DEFAULT_REPORT, metavar="DIR", help="where the report goes"
+    )
     _add_metrics(stress)
 
 

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from observability.addresses import scheme_of
+from observability.paths import given_path
 from streamsim.errors import SettingError
 
 Value = TypeVar("Value")
@@ -55,7 +55,7 @@ def token_of(environ: Mapping[str, str], url: str) -> str | None:
 
 def _first_line(path: str) -> str:
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with given_path(path).open(encoding="utf-8") as file:
             return _token(file.readline(LONGEST_TOKEN).strip())
     except OSError:
         raise ValueError(path) from None

@@ -100,6 +100,10 @@ NEEDS: Final[Mapping[str, Need]] = {
         ("collector", "haproxy", "prometheus", "pyroscope", "redis-server"),
     ),
     "haproxy": debian("haproxy"),
+    "just": Need(
+        lambda: shutil.which("just", path=f"{os.environ['PATH']}:{Path(__file__).parents[1] / '.tools/bin'}"),
+        "./justw brings it",
+    ),
     "kustomize": go(KUSTOMIZE)._replace(find=_kustomize),
     "mount": Need(_full_disk, "the right to mount a file system (root)"),
     "prometheus": debian("prometheus"),

@@ -12,6 +12,7 @@ from calsvc.settings import Settings
 from calsvc.training.command import run_command
 from calsvc.training.holdout import FOLDER
 from calsvc.training.promote import MARGIN, warn
+from observability.paths import given_path
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -50,7 +51,7 @@ def _promote(settings: Settings, held_out: Path) -> str:
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description="Train and promote where the registry has no champion yet.")
-    parser.add_argument("--holdout", type=Path, default=FOLDER, help="the split to train on (%(default)s)")
+    parser.add_argument("--holdout", type=given_path, default=FOLDER, help="the split to train on (%(default)s)")
     return run_command(parser, _run)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
+from observability.paths import given_path
 
 FOLDER: Final = Path("data/holdout")
 FRACTION: Final = 0.2
@@ -37,10 +38,10 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="just holdout", description="Set rows aside that the model never sees.")
-    parser.add_argument("--data", type=Path, help="CSV, or folder with train.csv (default: the handout's)")
+    parser.add_argument("--data", type=given_path, help="CSV, or folder with train.csv (default: the handout's)")
     parser.add_argument("--fraction", type=fraction_argument, default=FRACTION, help="share to hold out (%(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="another seed, another split (%(default)s)")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write (%(default)s)")
+    parser.add_argument("--out", type=given_path, default=FOLDER, help="folder to write (%(default)s)")
     return run_command(parser, _run)
 
 

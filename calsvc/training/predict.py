@@ -11,6 +11,7 @@ from calsvc.handout.form import TEST
 from calsvc.http.errors import HandoutError
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
+from observability.paths import given_path
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -39,9 +40,9 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> None:
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="just predict", description="Score a CSV of workouts with the bundle.")
-    parser.add_argument("--data", type=Path, help="CSV, or folder with test.csv (default: the handout's test.csv)")
-    parser.add_argument("--out", type=Path, default=Path("predictions.csv"), help="CSV to write (%(default)s)")
-    parser.add_argument("--model", type=Path, help="bundle to use (default: CALSVC_MODEL)")
+    parser.add_argument("--data", type=given_path, help="CSV, or folder with test.csv (default: the handout's)")
+    parser.add_argument("--out", type=given_path, default="predictions.csv", help="CSV to write (%(default)s)")
+    parser.add_argument("--model", type=given_path, help="bundle to use (default: CALSVC_MODEL)")
     return run_command(parser, _run)
 
 

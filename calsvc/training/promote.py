@@ -15,6 +15,7 @@ from calsvc.http.errors import PromotionRefused
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
 from calsvc.training.holdout import FOLDER
+from observability.paths import given_path
 
 MARGIN: Final = 0.02
 _SAMPLES: Final = 200
@@ -73,7 +74,7 @@ def main() -> int:
     add = parser.add_argument
     add("--version", type=_at_least(1), help="the version to promote (default: the one with the alias challenger)")
     add("--margin", type=_margin, default=MARGIN, help="how much worse its RMSLE may be, relative (%(default)s)")
-    add("--data", type=Path, default=FOLDER / "stream.csv", help="labelled rows to compare on (%(default)s)")
+    add("--data", type=given_path, default=FOLDER / "stream.csv", help="labelled rows to compare on (%(default)s)")
     add("--on-live", type=_url, metavar="URL", help="compare by the truth that the service at URL has seen instead")
     add("--min-samples", type=_at_least(_FEWEST_SAMPLES), default=_SAMPLES, help="truths needed there (%(default)s)")
     add("--force", action="store_true", help="promote although the gate says no; needs --reason")

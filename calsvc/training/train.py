@@ -13,6 +13,7 @@ from calsvc.handout.form import check_handout
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
 from calsvc.training.holdout import FOLDER
+from observability.paths import given_path
 
 if TYPE_CHECKING:
     from calsvc.model.bundle import ParityProof
@@ -71,8 +72,8 @@ def main() -> int:
     parser.add_argument(
         "--engine", choices=engines, default="onnx", help="auto: onnx, else the handout's own code (%(default)s)"
     )
-    parser.add_argument("--out", type=Path, help="where the bundle goes (default: CALSVC_MODEL)")
-    parser.add_argument("--holdout", type=Path, default=FOLDER, help="the split to train on (%(default)s)")
+    parser.add_argument("--out", type=given_path, help="where the bundle goes (default: CALSVC_MODEL)")
+    parser.add_argument("--holdout", type=given_path, default=FOLDER, help="the split to train on (%(default)s)")
     parser.add_argument("--no-track", action="store_true", help="do not record the training in MLflow")
     parser.add_argument("--if-needed", action="store_true", help="only where the bundle is not of this handout")
     return run_command(parser, _run)

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from observability.paths import given_path
+
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 LAYERS: Final = ("simulator", "observability", "mlflow", "replicas")
@@ -101,7 +103,7 @@ def variables(
         "BUNDLE_DIR": str((ROOT / "data" / "bundle").resolve()),
         "STREAM_COLLECTOR": "http://collector:4318" if "observability" in layers else "",
     }
-    told |= {"HANDOUT_DIR": str(Path(handout).resolve())} if handout else {}
+    told |= {"HANDOUT_DIR": str(given_path(handout, given).resolve())} if handout else {}
     return told | {key: given[key] for key in told if given.get(key)}
 
 

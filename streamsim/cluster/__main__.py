@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from observability.paths import given_path
 from streamsim.cli import base_url
 from streamsim.cli import parser as stress_parser
 from streamsim.cluster import section
@@ -86,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--cpu", default="1", metavar="CORES", help="limit of the pod that sends the load")
     top.add_argument("--every", type=number(0.05, 300), default=5.0, metavar="S", help="between two looks")
     top.add_argument("--watch", type=seconds, default=600.0, metavar="S", help="longest look after the load's end")
-    top.add_argument("--report", type=Path, default=DEFAULT_REPORT, metavar="DIR", help="where the report goes")
+    top.add_argument("--report", type=given_path, default=DEFAULT_REPORT, metavar="DIR", help="where the report goes")
     return top
 
 

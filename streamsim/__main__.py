@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from streamsim.cli import make_plan, parser, resume_command, wants_records
-from streamsim.display import screen_for, show_summary
+from streamsim.display import Output, screen_for, show_summary
 from streamsim.environ import token_of
 from streamsim.errors import OutputError, SimulatorError
 from streamsim.run import Plan, launch
@@ -24,6 +24,7 @@ from streamsim.summary import COULD_NOT_RUN, MET, Summary, Verdict, as_json, jud
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(arguments)
+    _open_closed_streams()
     try:
         if options.command == "demo":
             from streamsim.demo import demo  # noqa: PLC0415  it loads polars, which `stream` has no room for
@@ -65,7 +66,7 @@ def stream(options: argparse.Namespace) -> int:
             verdict = judge(summary, options.max_errors)
             tell_end(summary, verdict)
     else:
-        console = Console()
+        console = Output()
         summary = launch(plan, screen_for(console))
         verdict = judge(summary, options.max_errors)
         show_summary(console, summary)
@@ -93,6 +94,15 @@ def _write_report(path: Path, summary: Summary, verdict: Verdict) -> None:
         path.write_text(json.dumps(as_json(summary, verdict), indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"{path}: the report cannot be written: {error.strerror}") from None
+
+
+def _open_closed_streams() -> None:
+    """Keep the numbers of standard streams that are closed (`>&-`): libuv ends a process that closes a socket there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
 def _raise_file_limit() -> None:

@@ -32,6 +32,8 @@ class Call:
     """How many times it was sent before."""
     failed_in_span: bool = False
     """Whether the span that it has says already that it failed."""
+    no_connection: str = ""
+    """Why there was none, where there was none."""
     answer: Answer | None = None
     """What has come of it; None as long as it is under way, and where it was cancelled."""
 

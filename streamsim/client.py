@@ -50,6 +50,7 @@ class Client:
         self._patience = patience
         self._tracing = tracing
         self._hint = hint
+        self._is_told = False
         self._random = random.Random()  # noqa: S311  trace ids have to be different, not secret
         self.resent_to: Counter[str] = Counter()
 
@@ -90,6 +91,9 @@ class Client:
         deadline = anyio.move_on_after(patience or self._patience)
         call = Call(path, self._url + path, body, self._identity(id_json), deadline, linked_by(about))
         answer = await self._delivered(call)
+        if call.no_connection and not self._is_told:
+            print(f"streamsim: {call.no_connection}", file=sys.stderr)
+            self._is_told = True
         if self._hint and answer.status in UNAUTHORIZED:
             print(f"streamsim: the service answered {answer.status}: {self._hint}", file=sys.stderr)
             self._hint = ""
@@ -141,7 +145,8 @@ async def open_client(
 ) -> AsyncIterator[Client]:
     """Open a client for the service at `url`; a request without a whole answer after `patience` seconds is given up.
 
-    The first time that the service refuses the token, or the lack of one, a line on stderr says what to do.
+    The first time that there is no connection, a line on stderr says why; the first time that the service refuses the
+    token, or the lack of one, what to do.
     """
     tracing = tracing or ContextOnly()
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -182,7 +187,10 @@ async def _try(session: aiohttp.ClientSession, call: Call, context: Mapping[str,
     try:
         return await _exchange(session, call, context)
     except (aiohttp.ClientError, OSError, UnicodeError) as error:
-        return Answer(cause_of_error(error))
+        cause = cause_of_error(error)
+        if cause is Cause.REFUSED:
+            call.no_connection = f"{error or type(error).__name__}"
+        return Answer(cause)
 
 
 def cause_of_error(error: BaseException) -> Cause:

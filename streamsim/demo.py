@@ -19,7 +19,7 @@ from rich.table import Table
 
 from streamsim.arrivals import Schedule
 from streamsim.compare import Line, compare, parse
-from streamsim.display import screen_for, show_summary
+from streamsim.display import Output, screen_for, show_summary
 from streamsim.environ import token_of
 from streamsim.errors import DemoFailed, SimulatorError
 from streamsim.report import compute, read_record
@@ -40,7 +40,7 @@ def demo(duration: float, url: str | None) -> int:
     Raises:
         SimulatorError: a step failed.
     """
-    console, token = Console(), token_of(os.environ, url or "")
+    console, token = Output(), token_of(os.environ, url or "")
     _interrupt_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="streamsim-") as folder, ExitStack() as running:
         scratch, log = Path(folder), Path(folder, "service.log")

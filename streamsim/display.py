@@ -1,5 +1,7 @@
 """What a person sees: live on a terminal, a line every few seconds elsewhere, a table at the end in both."""
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -16,6 +18,15 @@ LIVE_EVERY_S: Final = 0.5
 LINE_EVERY_S: Final = 5.0
 
 Row = tuple[str, str]
+
+
+class Output(Console):
+    """Standard output. When the program that reads it ends, as `head` does, it is quiet from then on."""
+
+    def on_broken_pipe(self) -> None:
+        """Lead what is still written nowhere; Console itself would end the process in the middle of a run."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class LiveScreen:
@@ -43,9 +54,9 @@ class LineScreen:
         self._console = console
 
     async def watch(self, progress: Callable[[], Progress]) -> None:
-        """Print until cancelled."""
+        """Print until cancelled, or until the output is closed."""
         before = progress()
-        while True:
+        while not self._console.quiet:
             await anyio.sleep(LINE_EVERY_S)
             now = progress()
             self._console.out(progress_line(now, sent_rate(before, now)), highlight=False)

@@ -31,6 +31,7 @@ from streamsim.tally import TIMED, Tally
 from streamsim.telemetry import profiles, spans
 
 MAX_IN_FLIGHT: Final = 10_000
+CLOSED: Final = "the run ends as with Ctrl-C, and `stream --resume` sends what is still owed"
 LAST_ANSWERS_S: Final = 2.0
 """How long Ctrl-C waits for what is in flight."""
 
@@ -66,7 +67,7 @@ class Screen(Protocol):
     """Shows a run while it goes on."""
 
     async def watch(self, progress: Callable[[], Progress]) -> None:
-        """Show the progress again and again until cancelled."""
+        """Show the progress again and again until cancelled; return where the output was closed."""
 
 
 async def run(
@@ -93,7 +94,7 @@ async def run(
             this = Run(plan, client, books, clocks)
             async with _scraped(plan.scrape, books.tally, this.now), anyio.create_task_group() as group:
                 await group.start(_watch_signals, this)
-                group.start_soon(screen.watch, this.progress)
+                group.start_soon(_watched, screen, this)
                 await this.until_settled(group)
                 group.cancel_scope.cancel()
             return this.summary()
@@ -119,6 +120,12 @@ async def _scraped(scrape: Scrape | None, tally: Tally, source: Source) -> Async
 
     async with serving(scrape, tally, source):
         yield
+
+
+async def _watched(screen: Screen, this: "Run") -> None:
+    await screen.watch(this.progress)
+    print(f"streamsim: stdout was closed: {CLOSED}", file=sys.stderr)
+    this.interrupt()
 
 
 async def _watch_signals(this: "Run", *, task_status: TaskStatus[None]) -> None:

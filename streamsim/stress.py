@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from rich.console import Console
 
 from streamsim.arrivals import Schedule
-from streamsim.display import screen_for, show_summary
+from streamsim.display import Output, screen_for, show_summary
 from streamsim.environ import token_of
 from streamsim.errors import OutputError
 from streamsim.rows import Rows, unused_lap
@@ -56,7 +56,7 @@ def stress(options: argparse.Namespace) -> int:
 def _stress(options: argparse.Namespace, folder: Path) -> int:
     scrape, token = scrape_of(options, os.environ), token_of(os.environ, options.url)
     plan = replace(stress_plan(options, load(options.data, options.seed), folder), scrape=scrape, token=token)
-    tally, console = Tally(timeline=Timeline()), Console()
+    tally, console = Tally(timeline=Timeline()), Output()
     before = Look(time.monotonic(), read_metrics(plan.url, token))
     summary = launch(plan, screen_for(console), tally)
     view = service_view(before, Look(time.monotonic(), read_metrics(plan.url, token)))
@@ -65,7 +65,7 @@ def _stress(options: argparse.Namespace, folder: Path) -> int:
     show_summary(console, summary)
     _show_view(console, outcome)
     if options.report == PRINTED:
-        print(printed(as_json(outcome)), flush=True)
+        console.out(printed(as_json(outcome)), highlight=False)
     else:
         write(folder, as_json(outcome), as_html(outcome))
         console.out(f"report: {folder / 'report.html'}", highlight=False)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def run_training(handout: Path, data_dir: Path, out_dir: Path, on_line: Callable
     arguments = ["--data-dir", data_dir.resolve(), "--config", handout.resolve() / "config.yaml"]
     arguments += ["--out", artefact, "--metrics", metrics]
     command = [sys.executable, "-B", handout.resolve() / "train.py", *arguments]
-    with TemporaryDirectory(prefix="calsvc-train-") as scratch, TemporaryFile() as errors:
+    with TemporaryDirectory(prefix="calsvc-train-") as scratch, _file_of_errors() as errors:
         status = run_alone([str(each) for each in command], Path(scratch), errors, on_line)
         if status != 0:
             raise HandoutError(f"{handout / 'train.py'} failed ({_ending(status)}): {_last_words(errors)}")
@@ -46,6 +47,13 @@ def run_training(handout: Path, data_dir: Path, out_dir: Path, on_line: Callable
     if not artefact.is_file() or artefact.stat().st_size == 0:
         raise HandoutError(f"{handout / 'train.py'} left no artefact at its --out, although it ended well")
     return TrainedArtefact(artefact, _metrics(handout / "train.py", metrics))
+
+
+def _file_of_errors() -> IO[bytes]:
+    """Return a file in memory, where there are such: a full disk of temporary files must not swallow its own reason."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    return TemporaryFile()
 
 
 def _ending(status: int) -> str:

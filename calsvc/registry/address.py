@@ -26,7 +26,8 @@ class RegisteredModel(NamedTuple):
         return f"models:/{self.name}@{self.alias}"
 
 
-_REGISTERED: Final = re.compile(r"models:/(?P<name>[^/@:]+)@(?P<alias>[A-Za-z][\w-]*)")
+# As MLflow has it: a name without / and :, in which the last @ begins the alias.
+_REGISTERED: Final = re.compile(r"models:/(?P<name>[^/:]+)@(?P<alias>[\w-]{1,255})")
 
 
 def model_address(given: Any) -> Path | RegisteredModel:

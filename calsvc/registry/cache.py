@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final, NamedTuple, ParamSpec, TypeVar
@@ -29,6 +30,7 @@ from calsvc.registry.files import replace_file, sync_folder, write_durably
 DEFAULT_FOLDER: Final = Path("data/registry")
 KEPT: Final = 3
 """Versions of a model that stay, beside those in use."""
+_LONGEST_NAME: Final = 200
 _FILES: Final = "files"
 _ORIGIN: Final = "version.json"
 _UNFINISHED: Final = ".unfinished-"
@@ -120,10 +122,10 @@ class _Unfinished(NamedTuple):
 
 
 def _plain(text: str) -> str:
-    """Return a name that is safe as that of a file."""
+    """Return a name that is safe as that of a file; MLflow's may have 255 characters, a file's has fewer bytes left."""
     if not text or text[0] in ".@" or any(character in text for character in "/\\\0"):
         raise RegistryError(f"{text!r} cannot be the name of a model, a version or an alias")
-    return text
+    return text if len(text.encode()) <= _LONGEST_NAME else blake2b(text.encode(), digest_size=32).hexdigest()
 
 
 def _read(file: Path) -> Version | None:

@@ -22,11 +22,19 @@ def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Name
         # The numeric libraries read these when they load: the action imports them, no module of a command does.
         os.environ.update(thread_caps(settings.cpu_fraction, os.environ, available_cpus()))
         action(arguments, settings)
+        print(end="", flush=True)  # what is closed is noticed here, and not when the interpreter ends
     except CalsvcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
     except ModuleNotFoundError as error:
         print(f"error: this command needs the module {error.name}: uv sync --extra train", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # as the documentation of SIGPIPE in Python has it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("error: stdout was closed", file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, most likely
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; what was there before is unchanged", file=sys.stderr)

@@ -8,6 +8,7 @@ import getpass
 import importlib
 import os
 import re
+import shlex
 import shutil
 import urllib.error
 import urllib.request
@@ -77,16 +78,25 @@ def experiment(store: Store, name: str) -> str:
     """Return the id of an experiment, which is made where there is none."""
     with speaking_to(store.uri):
         if found := store.client.get_experiment_by_name(name):
+            if found.lifecycle_stage == "deleted":
+                raise RegistryError(_deleted(store, name, found.experiment_id))
             return str(found.experiment_id)
         # A server knows where its artifacts go; the embedded store would put them into the working directory.
         location = None if store.folder is None else f"mlflow-artifacts:/{re.sub(r'[^A-Za-z0-9_-]', '_', name)}"
         return str(store.client.create_experiment(name, artifact_location=location, tags=_KIND))
 
 
+def _deleted(store: Store, name: str, number: str) -> str:
+    uri = without_user(store.uri)
+    command = f"uv run --all-extras mlflow experiments restore --experiment-id {number}"
+    variable = shlex.quote(f"MLFLOW_TRACKING_URI={uri}")
+    return f"the experiment {name} was deleted at {uri}; bring it back with {variable} {command}"
+
+
 def upload(store: Store, run: Any, folder: Path) -> None:
     """Add the files of a folder to those of an MLflow run."""
     if kept := local_folder(store.uri, run.info.artifact_uri):
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        _copy(folder, kept)
     else:
         store.client.log_artifacts(run.info.run_id, str(folder))
 
@@ -95,10 +105,18 @@ def download(store: Store, location: str, into: Path) -> Path:
     """Write the files at a location of MLflow's to a folder, or to one below it; return which."""
     if kept := local_folder(store.uri, location):
         if kept.is_dir():
-            shutil.copytree(kept, into, dirs_exist_ok=True)
+            _copy(kept, into)
         return into
     artifacts = importlib.import_module("mlflow.artifacts")
     return Path(artifacts.download_artifacts(location, dst_path=str(into), tracking_uri=store.uri))
+
+
+def _copy(folder: Path, into: Path) -> None:
+    try:
+        shutil.copytree(folder, into, dirs_exist_ok=True)
+    except shutil.Error as error:  # one reason for each file, each a text
+        source, target, reason = error.args[0][0]
+        raise RegistryError(f"{source} cannot be copied to {target}: {reason.partition(': ')[0]}") from None
 
 
 def aliases(store: Store, name: str) -> dict[str, str]:

@@ -178,6 +178,18 @@ async def test_names_from_outside_stay_inside(trained: Trained, tmp_path: Path, 
     assert names_in(tmp_path) == set()
 
 
+@pytest.mark.parametrize("letter", ["x", "ü"])
+async def test_the_longest_names_of_mlflow_have_a_place(trained: Trained, tmp_path: Path, letter: str) -> None:
+    """A model and an alias of 255 characters, which is more than a file's name can be."""
+    cache, version = BundleCache(tmp_path / "cache"), version_of(trained.bundle)._replace(name=letter * 255)
+    await cache.fetch(Shelf(), version)
+    await cache.remember(letter * 255, version)
+    found = await cache.last_good(letter * 255, letter * 255)
+    assert found is not None
+    assert found[0] == version
+    assert await cache.last_good(letter * 255, letter * 254) is None
+
+
 async def test_a_folder_that_cannot_be_written_is_one_error(trained: Trained, tmp_path: Path) -> None:
     """A file is in its place here; a missing permission reads the same."""
     (tmp_path / "cache").write_text("a file")

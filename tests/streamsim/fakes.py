@@ -183,5 +183,6 @@ class Silence:
     """A screen that shows nothing."""
 
     async def watch(self, progress: Callable[[], Any]) -> None:
-        """Look once."""
+        """Look once, and stay."""
         progress()
+        await anyio.sleep_forever()

@@ -2,11 +2,14 @@
 
 import json
 import re
+import ssl
 from pathlib import Path
 
 import anyio
 import pytest
-from anyio.abc import SocketStream
+import trustme
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.tls import TLSListener
 
 from streamsim.answers import Answer, Cause, is_traced
 from streamsim.client import open_client
@@ -103,9 +106,32 @@ async def test_a_server_that_is_down_refuses():
 
 
 @pytest.mark.parametrize("host", ["nobody.invalid", "a" * 64 + ".invalid", "a..b"])
-async def test_a_name_that_leads_nowhere_refuses(host: str):
-    """One that nobody knows, and ones that cannot even be asked for."""
+async def test_a_name_that_leads_nowhere_refuses(host: str, capsys: pytest.CaptureFixture[str]):
+    """An unknown one, and ones that cannot even be asked for; a line says why."""
     assert (await ask(f"http://{host}:1")).cause is Cause.REFUSED
+    assert re.fullmatch(r"streamsim: .*(nobody\.invalid|label).*\n", capsys.readouterr().err)
+
+
+async def test_why_there_is_no_connection_is_told_once(capsys: pytest.CaptureFixture[str]):
+    """The certificate is of an unknown authority: not that nothing listens. No password is shown."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+
+    async def never(_stream: object) -> None:
+        raise AssertionError
+
+    plain = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with TLSListener(plain, context) as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, never)
+        port = plain.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
+        async with open_client(f"https://me:s3cret@localhost:{port}", 5.0) as client:
+            answers = [await client.predict(RECORD), await client.feedback("1", 7.5)]
+        group.cancel_scope.cancel()
+    assert [each.cause for each in answers] == [Cause.REFUSED] * 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "certificate verify failed: unable to get local issuer certificate" in line
+    assert f"localhost:{port}" in line
+    assert "s3cret" not in line
 
 
 async def test_a_server_that_never_answers_times_out():

@@ -71,6 +71,47 @@ async def test_a_run_prints_a_summary_and_writes_its_report(service: CountingSer
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", ["stream", "stress"])
+async def test_a_closed_output_ends_the_run_as_ctrl_c_does(
+    service: CountingService, csv: Path, tmp_path: Path, command: str
+):
+    """`| head -1`: no traceback, one line that says so, and what is owed stays owed."""
+    where = ("--url", service.url, "--data", str(csv), "--feedback-delay", "60")
+    load = ENDLESS if command == "stream" else ("20", "--duration", "60")
+    words = [sys.executable, "-m", "streamsim", command, *load, *where]
+    reader, writer = os.pipe()
+    async with await anyio.open_process(words, cwd=tmp_path, env=environ_of(), stdout=writer) as process:
+        os.close(writer)
+        await anyio.to_thread.run_sync(os.read, reader, 10)  # of the first line
+        os.close(reader)
+        assert process.stderr is not None
+        with anyio.fail_after(30):
+            said = b"".join([chunk async for chunk in process.stderr]).decode()
+            assert await process.wait() == 0, said
+    told = [line for line in said.splitlines() if "stdout was closed" in line]
+    assert len(told) == 1
+    assert "Traceback" not in said
+    assert not service.truths
+    journal = tmp_path / ("data/streamsim" if command == "stream" else "data/stress") / "owed.db"
+    with open_journal(journal) as left:
+        assert len(left) == len(service.predicted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_a_run_without_standard_streams_is_one_like_any_other(
+    service: CountingService, csv: Path, tmp_path: Path, closed: str
+):
+    """As some supervisors start a process: all is sent, and nothing is owed."""
+    where = ("--url", service.url, "--data", str(csv), "--feedback-delay", "0", "--report", "r.json")
+    words = [sys.executable, "-m", "streamsim", "stream", "--rps", "10", "--on", "1", "--cycles", "1", *where]
+    command = f"exec {shlex.join(words)} {closed}"
+    ended = await anyio.run_process(["sh", "-c", command], cwd=tmp_path, env=environ_of(), check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["delivered"] == {"matched": 10}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_ctrl_c_ends_with_the_command_that_sends_the_rest(
     service: CountingService, csv: Path, tmp_path: Path, how: signal.Signals

@@ -1,10 +1,13 @@
 """The commands as a person types them, each in its own process."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from calsvc.settings import Settings
 from calsvc.training.current import bundle_is_current
 from tests.handouts import write_handout
 from tests.making import Trained, replace_in
+from tests.needs import mounted, needs
 
 Run = subprocess.CompletedProcess[str]
 
@@ -73,9 +77,9 @@ def test_what_containers_mount_can_be_read_by_their_users(tmp_path: Path) -> Non
         assert run("predict", "--out", "own.csv", cwd=tmp_path).returncode == 0
     finally:
         os.umask(before)
-    for mounted in ((tmp_path / "data" / "bundle").resolve(), tmp_path / "data" / "holdout"):
-        assert mounted.stat().st_mode & 0o777 == 0o755
-        files = list(mounted.iterdir())
+    for folder in ((tmp_path / "data" / "bundle").resolve(), tmp_path / "data" / "holdout"):
+        assert folder.stat().st_mode & 0o777 == 0o755
+        files = list(folder.iterdir())
         assert len(files) >= 4
         assert {each.stat().st_mode & 0o777 for each in files} == {0o644}
     for above in ("data", "data/bundles"):
@@ -220,6 +224,55 @@ def test_an_interrupted_training_leaves_no_process(tmp_path: Path, how: signal.S
         assert command.stderr.read() == "error: interrupted; what was there before is unchanged\n"
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system for temporary files with room for a few of them."""
+    folder = tmp_path / "a disk"
+    folder.mkdir()
+    assert mounted(folder, "size=16k")
+    try:
+        yield folder
+    finally:
+        subprocess.run([shutil.which("umount") or "umount", "-l", str(folder)], check=True)
+
+
+@needs("mount")
+@pytest.mark.slow
+def test_a_full_disk_of_temporary_files_is_told(
+    workshop: Path, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What train.py says of it reaches the person, and so does what a copy fails of."""
+    monkeypatch.setenv("TMPDIR", str(disk))
+    (tmp_path / "hand out").symlink_to(workshop / "hand out")
+    told = run("train", "--no-track", cwd=tmp_path)
+    assert told.returncode == 1
+    assert told.stderr.startswith("error: hand out/train.py failed (exit code 1): ")
+    assert "No space left on device" in told.stderr
+    told = run("promote", cwd=workshop)
+    assert told.returncode == 1
+    (line,) = told.stderr.splitlines()
+    assert re.fullmatch(rf"error: .* cannot be copied to {disk}/.*: \[Errno 28\] No space left on device", line)
+
+
+@pytest.mark.slow
+def test_a_closed_output_is_one_line(workshop: Path) -> None:
+    """What was to be written is there."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    told = subprocess.run(
+        [sys.executable, "-m", "calsvc.training.predict", "--out", "unread.csv"],
+        cwd=workshop,
+        env=os.environ | {"CALSVC_HANDOUT_DIR": "hand out"},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (told.returncode, told.stderr) == (1, "error: stdout was closed\n")
+    assert (workshop / "unread.csv").is_file()
 
 
 @pytest.mark.parametrize("command", ["holdout", "train", "predict"])

@@ -1,7 +1,11 @@
 """What a training leaves in MLflow, in the embedded store; tests/live/test_mlflow.py asks a real server."""
 
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calsvc.http.errors import BundleError, HandoutError, RegistryError
+from calsvc.http.errors import BundleError, HandoutError, RegistryError, SettingsError
 from calsvc.model.bundle import load_bundle, sha256
 from calsvc.registry.address import RegisteredModel
 from calsvc.registry.embedded import database_of
 from calsvc.settings import Settings
 from calsvc.training.pipeline import Order, Summary, train_bundle
 from calsvc.training.promotion import fetch
-from calsvc.training.store import Store, aliases, download, open_store, speaking_to, version_of
-from calsvc.training.tracking import read_params, usable_name
+from calsvc.training.store import Store, aliases, download, experiment, open_store, speaking_to, version_of
+from calsvc.training.tracking import open_run, read_params, usable_name
 from tests.handouts import write_handout
 from tests.http.test_probe import answering
 from tests.service_process import free_port
@@ -272,6 +276,45 @@ def test_artifacts_at_a_plain_path_are_read_there(recorded: Recorded, tmp_path: 
     """An experiment that was made by other means keeps its own location."""
     folder = download(recorded.store, f"{recorded.kept.as_uri()}/plots", tmp_path)
     assert (folder / "residuals.png").is_file()
+
+
+ALIASES = ["champion", "2024-prod", "2024", "-", "_x", "_", "ünï", "x" * 255, "Prod", "v", "v1x"]
+NO_ALIASES = ["x" * 256, "a.b", "a b", "a/b", ""]
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_every_alias_that_mlflow_takes_can_be_served(recorded: Recorded, alias: str) -> None:
+    """And is the one that MLflow has, for a model with a blank in its name, too."""
+    recorded.store.client.set_registered_model_alias("my model", alias, "1")
+    served = Settings.from_env({"CALSVC_MODEL": f"models:/my model@{alias}"}).model
+    assert served == RegisteredModel("my model", alias)
+    assert str(recorded.store.client.get_model_version_by_alias(*served).version) == "1"
+    recorded.store.client.delete_registered_model_alias("my model", alias)
+
+
+@pytest.mark.parametrize("alias", NO_ALIASES)
+def test_what_mlflow_does_not_take_is_refused(recorded: Recorded, alias: str) -> None:
+    """By both."""
+    with pytest.raises(RegistryError), speaking_to(recorded.store.uri):
+        recorded.store.client.set_registered_model_alias("my model", alias, "1")
+    with pytest.raises(SettingsError):
+        Settings.from_env({"CALSVC_MODEL": f"models:/my model@{alias}"})
+
+
+def test_an_experiment_that_was_deleted_names_the_way_out(tmp_path: Path) -> None:
+    """And that is one: the command brings it back, with a blank in the folder's name."""
+    uri = f"sqlite:///{tmp_path}/my runs/mlflow.db"
+    store = open_store(uri)
+    number = experiment(store, "calories")
+    store.client.delete_experiment(number)
+    with pytest.raises(RegistryError, match="the experiment calories was deleted") as caught:
+        open_run(Settings(tracking_uri=uri))
+    *_, way_out = str(caught.value).partition("bring it back with ")
+    variable, *command = shlex.split(way_out)
+    assert command[:3] == ["uv", "run", "--all-extras"]
+    environ = os.environ | dict([variable.split("=", 1)])
+    subprocess.run([sys.executable, "-m", *command[3:]], env=environ, check=True, capture_output=True)
+    assert open_run(Settings(tracking_uri=uri)).run.info.experiment_id == number
 
 
 @pytest.mark.parametrize(

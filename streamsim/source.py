@@ -16,7 +16,8 @@ from streamsim.rows import MAX_ID_LENGTH, Rows
 
 DEFAULT_DATA: Final = Path("data/holdout/stream.csv")
 FEATURES: Final = ("Age", "Height", "Weight", "Duration", "Heart_Rate", "Body_Temp")
-NUMBERS: Final = (*FEATURES, "Calories")
+TRUTH: Final = "Calories"
+NUMBERS: Final = (*FEATURES, TRUTH)
 
 
 def load(path: Path, seed: int) -> Rows:
@@ -45,15 +46,15 @@ def encode(path: Path, seed: int) -> bytes:
     import polars as pl  # noqa: PLC0415  the parent imports this module too, and must stay small
 
     try:
-        frame = pl.read_csv(path, infer_schema=False)
+        frame = pl.read_csv(path, infer_schema=False).rename(str.strip)
     except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
         raise DataError(f"{path}: not readable as CSV: {str(error).splitlines()[0]}") from None
-    frame = frame.rename({name: name.strip() for name in frame.columns})
     sex = _sex_column(path, frame.columns)
     columns = ["id", sex, *NUMBERS]
     texts = frame.select(pl.col(columns).str.strip_chars())
     parsed = texts.with_columns(pl.col(NUMBERS).cast(pl.Float64, strict=False))
-    bad = parsed.select(pl.col("id", sex).fill_null("") == "", ~pl.col(NUMBERS).is_finite().fill_null(value=False))
+    usable = pl.col(FEATURES).is_finite(), pl.col(TRUTH).is_finite() & (pl.col(TRUTH) >= 0)
+    bad = parsed.select(pl.col("id", sex).fill_null("") == "", *(~each.fill_null(value=False) for each in usable))
     for column in columns:
         if bad[column].any():
             at = bad[column].arg_true()[0]
@@ -75,7 +76,8 @@ def _sex_column(path: Path, columns: list[str]) -> str:
 
 
 def _bad_cell(path: Path, index: int, column: str, text: str | None) -> DataError:
-    wanted = "a finite number" if column in NUMBERS else "a text"
+    number = "a finite number, 0 or more" if column == TRUTH else "a finite number"
+    wanted = number if column in NUMBERS else "a text"
     return DataError(
         f"{path}: row {index + 1} (line {index + 2}), column {column}: {text or 'empty'!r} is not {wanted}; "
         "correct or remove the row"

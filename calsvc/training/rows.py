@@ -22,7 +22,10 @@ _FEMALE: Final = {"female": 1.0, "f": 1.0, "male": 0.0, "m": 0.0}
 
 
 class Rows(NamedTuple):
-    """A valid file of n rows. `frame` keeps every column as the text it was; `columns` are the inputs as numbers."""
+    """A valid file of n rows. `frame` keeps every column as the text it was, without blanks around names and cells.
+
+    `columns` are the inputs as numbers.
+    """
 
     frame: pl.DataFrame
     columns: dict[str, NDArray[np.float64]]
@@ -72,7 +75,9 @@ def bounds(name: str, kind: type[Any] = Workout) -> tuple[float, float]:
 def _read_text(file: Path) -> pl.DataFrame:
     try:
         # As text: a copy of a row is then the same row to the last digit, and an unreadable cell can be named.
-        return pl.read_csv(file, infer_schema=False)
+        frame = pl.read_csv(file, infer_schema=False)
+        # A handout's train.py gets a copy, and may strip nothing.
+        return frame.rename(str.strip).with_columns(pl.all().str.strip_chars())
     except FileNotFoundError:
         raise HandoutError(f"{file} is missing") from None
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -80,7 +85,7 @@ def _read_text(file: Path) -> pl.DataFrame:
 
 
 def _numbers(file: Path, frame: pl.DataFrame, name: str, kind: type[Any]) -> NDArray[np.float64]:
-    values = frame[name].str.strip_chars().cast(pl.Float64, strict=False).to_numpy()
+    values = frame[name].cast(pl.Float64, strict=False).to_numpy()
     values = np.asarray(values, dtype=np.float64)
     low, high = bounds(name, kind)
     bad = ~((values >= low) & (values <= high))  # nan compares as False
@@ -94,7 +99,7 @@ def _female(file: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
     found = [name for name in ("Sex", "Gender") if name in frame.columns]
     parsed = []
     for name in found:
-        text = frame[name].str.strip_chars().str.to_lowercase()
+        text = frame[name].str.to_lowercase()
         values = np.array([_FEMALE.get(each, np.nan) for each in text], dtype=np.float64)
         if (bad := np.isnan(values)).any():
             raise _unreadable(file, frame[name], bad, "male, female, m or f")
@@ -105,14 +110,13 @@ def _female(file: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
 
 
 def _demand_ids(file: Path, ids: pl.Series) -> None:
-    texts = ids.str.strip_chars()
-    empty = (texts.is_null() | (texts == "")).fill_null(value=True).to_numpy()
+    empty = (ids.is_null() | (ids == "")).fill_null(value=True).to_numpy()
     if empty.any():
         raise _unreadable(file, ids, empty, "an id")
-    long = (texts.str.len_chars() > LONGEST_ID).to_numpy()
+    long = (ids.str.len_chars() > LONGEST_ID).to_numpy()
     if long.any():
         raise _unreadable(file, ids, long, f"an id of at most {LONGEST_ID} characters")
-    repeated = ~texts.is_first_distinct().to_numpy()
+    repeated = ~ids.is_first_distinct().to_numpy()
     if repeated.any():
         raise _unreadable(file, ids, repeated, "an id that no row above has")
 

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", validate_by_name=True, hide_input_in_errors=True, allow_inf_nan=False
     )
 
-    host: str = _setting("CALSVC_HOST", HOST, "a host name or address", "address to listen on", pattern=r"^\S*$")
+    host: str = _setting("CALSVC_HOST", HOST, "a host name or address", "address to listen on", pattern=r"^[^\s/@]*$")
     port: int = _setting("CALSVC_PORT", PORT, "an integer {ge}..{le} (0: any free port)", "port", ge=0, le=65535)
     admin_port: int | None = _setting(
         "CALSVC_ADMIN_PORT",
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         "",
         "a host name or address",
         "address of the second port; unset: CALSVC_HOST",
-        pattern=r"^\S*$",
+        pattern=r"^[^\s/@]*$",
     )
     token: Annotated[SecretStr, _checked(check_token)] = _setting(
         "CALSVC_TOKEN", "", EXPECTED, "bearer token that the calls then ask for"
@@ -252,9 +252,9 @@ def _advice(key: str, keys: Iterable[str]) -> str:
 
 def _shown(setting: FieldInfo, text: str) -> str:
     """Return what an error line may say of a value."""
-    if setting.annotation is Address:
-        return scheme_of(text)
-    return "***" if setting.annotation is SecretStr else text
+    if setting.annotation is SecretStr:
+        return "***"
+    return scheme_of(text) if setting.annotation is Address or "://" in text else text
 
 
 def _accepts(setting: FieldInfo) -> str:

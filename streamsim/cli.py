@@ -4,9 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from observability.addresses import scheme_of
+from observability.addresses import scheme_of, service_url, without_user
 from observability.paths import given_path
 from streamsim.arrivals import Schedule
 from streamsim.options import burst, milliseconds, number, percent, whole
@@ -24,15 +23,10 @@ _EXITS: Final = "Exit codes: 0 met, 1 could not run or could not deliver, 2 usag
 def base_url(text: str) -> str:
     """Parse the service's address."""
     try:
-        parts = urlsplit(text)
-        name = (parts.hostname or "").encode("idna")
-        usable = parts.scheme in {"http", "https"} and name and parts.port != 0 and not parts.query
+        return service_url(text)
     except ValueError:
-        usable = False
-    if not usable:
-        shown = scheme_of(text) if "@" in text else text  # it may have a password
-        raise argparse.ArgumentTypeError(f"{shown!r}: expected an address such as {DEFAULT_URL}")
-    return text
+        shown = scheme_of(text)  # where a password ends cannot be known
+        raise argparse.ArgumentTypeError(f"{shown!r}: expected an address such as {DEFAULT_URL}") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -197,8 +191,11 @@ def make_plan(options: argparse.Namespace, rows: Rows | None) -> Plan:
 
 
 def resume_command(plan: Plan) -> str:
-    """Return the command, ready for a shell, that sends what this plan's journal still owes."""
-    words = ["python", "-m", "streamsim", "stream", "--resume", "--url", plan.url, "--journal", str(plan.journal)]
+    """Return the command, ready for a shell, that sends what this plan's journal still owes, without the password."""
+    url = without_user(plan.url)
+    if url != plan.url:
+        url = url.replace("://", "://USER:PASSWORD@", 1)
+    words = ["python", "-m", "streamsim", "stream", "--resume", "--url", url, "--journal", str(plan.journal)]
     if plan.give_up_after != GIVE_UP_AFTER_S:
         words += ["--give-up-after", f"{plan.give_up_after:.9g}"]
     if plan.record is not None:

@@ -17,6 +17,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from observability.addresses import without_user
 from streamsim.arrivals import Schedule
 from streamsim.compare import Line, compare, parse
 from streamsim.display import Output, screen_for, show_summary
@@ -86,7 +87,7 @@ def _plan(url: str, scratch: Path, duration: float, first_lap: int) -> Plan:
 
 
 def _stream_and_compare(console: Console, plan: Plan, record: Path) -> list[Line]:
-    _step(console, f"4/6 stream to {plan.url}: bursts of 20/s, each truth {FEEDBACK_DELAY_S:g} s later")
+    _step(console, f"4/6 stream to {without_user(plan.url)}: bursts of 20/s, each truth {FEEDBACK_DELAY_S:g} s later")
     before = parse(fetch(f"{plan.url}/metrics", plan.token))
     summary = launch(plan, screen_for(console))
     _interrupt_on_sigterm()  # the event loop has put the default back

@@ -32,11 +32,13 @@ def parsed(environ: Mapping[str, str], key: str, parse: Callable[[str], Value], 
     try:
         return parse(text) if text else None
     except ValueError:
-        if key.endswith(("HEADERS", "TOKEN")):
-            shown = "***"
-        else:
-            shown = repr(scheme_of(text) if key.endswith(("ENDPOINT", "ADDRESS")) else text)
-        raise SettingError(f"{key}={shown}: expected {expected}") from None
+        raise SettingError(f"{key}={_shown(key, text)}: expected {expected}") from None
+
+
+def _shown(key: str, text: str) -> str:
+    if key.endswith("TOKEN"):
+        return "***"
+    return repr(scheme_of(text) if key.endswith("ADDRESS") or "://" in text else text)
 
 
 def token_of(environ: Mapping[str, str], url: str) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 
+from observability.addresses import without_user
 from streamsim.arrivals import Schedule
 from streamsim.display import Output, screen_for, show_summary
 from streamsim.environ import token_of
@@ -128,7 +129,8 @@ def generator_note(summary: Summary) -> str:
 
 def settings(options: argparse.Namespace) -> dict[str, str]:
     """Return the options of the run as texts for the report, with their units."""
-    values = {name.replace("_", " "): value for name, value in vars(options).items() if name != "command"}
+    given = {**vars(options), "url": without_user(options.url)}
+    values = {name.replace("_", " "): value for name, value in given.items() if name != "command"}
     units = {"rps": "", "errors": " %", "p99": " ms"}
     return {name: _setting(value, units.get(name, " s")) for name, value in values.items() if value is not None}
 

@@ -90,6 +90,9 @@ def test_a_model_may_be_an_alias_of_the_registry():
         "rediss://store",
         "redis://[::1]:6379",
         "redis://:p@ss@host",
+        "redis://:p%40ss%2F%23%3F@host:6379/0",
+        "REDISS://host",
+        "rediss://host/0?ssl_cert_reqs=none&ssl_certfile=client.pem",
     ],
 )
 def test_a_store_is_an_address(address: str):
@@ -104,6 +107,14 @@ def test_a_store_is_an_address(address: str):
         ("CALSVC_STORE", "redis://:p@s3cret@host/name", "redis://..."),
         ("CALSVC_STORE", "postgres://me:s3cret@host", "postgres://..."),
         ("CALSVC_STORE", "me:s3cret@host", "***"),
+        ("CALSVC_STORE", "redis://me:12?s3cret@host:6379/0", "redis://..."),  # the host would be `me`, the port 12
+        ("CALSVC_STORE", "redis://me:12#s3cret@host:6379/0", "redis://..."),
+        ("CALSVC_STORE", "redis://me:12/s3cret@host:6379/0", "redis://..."),
+        ("CALSVC_STORE", "REDIS://:s3cret/pass@host", "REDIS://..."),
+        ("CALSVC_STORE", "redis://:s3cret@[::1/0", "redis://..."),
+        ("CALSVC_STORE", "redis://:s3cret@ho\\st/0", "redis://..."),
+        ("CALSVC_STORE", "redis://host/0?password=s3cret&socket_timeout=long", "redis://..."),
+        ("CALSVC_STORE", "redis://host/0?passwort=s3cret", "redis://..."),
         ("CALSVC_STORE", "redis://host/name", "redis://..."),
         ("CALSVC_STORE", "redis://host:0", "redis://..."),
         ("CALSVC_STORE", "redis://host:port", "redis://..."),
@@ -114,7 +125,18 @@ def test_a_store_is_an_address(address: str):
         ("CALSVC_STORE", "postgres://x", "postgres://..."),
         ("MLFLOW_TRACKING_URI", "http://me:s3cret/pass@host", "http://..."),
         ("MLFLOW_TRACKING_URI", "http://me:s3cret@host:port", "http://..."),
+        ("MLFLOW_TRACKING_URI", "http://me:12/s3cret@host:5000", "http://..."),
+        ("MLFLOW_TRACKING_URI", "http://me:12?s3cret@host:5000", "http://..."),
+        ("MLFLOW_TRACKING_URI", "http://me:12#s3cret@host:5000", "http://..."),
+        ("MLFLOW_TRACKING_URI", 'http://me:s3cret@ho"st', "http://..."),
+        ("MLFLOW_TRACKING_URI", "http://me:s3cret@a..b", "http://..."),
+        ("MLFLOW_TRACKING_URI", "HTTPS://me:s3cret@[::1", "HTTPS://..."),
+        ("MLFLOW_TRACKING_URI", "http://me:s3 cret@host", "http://..."),
+        ("MLFLOW_TRACKING_URI", "http://me:s3cret@", "http://..."),
         ("MLFLOW_TRACKING_URI", "localhost:5000", "***"),
+        ("CALSVC_MODEL", "http://me:s3cret@host/model", "http://..."),
+        ("CALSVC_HOST", "http://me:s3cret@host", "http://..."),
+        ("CALSVC_PORT", "http://me:s3cret@host", "http://..."),
         ("PYROSCOPE_SERVER_ADDRESS", "http://me:s3cret@host:4040", "http://..."),
         ("PYROSCOPE_SERVER_ADDRESS", "http://me:s3cret/pass@host:4040", "http://..."),
     ],
@@ -125,6 +147,20 @@ def test_a_wrong_address_is_shown_as_its_scheme(key: str, address: str, shown: s
         Settings.from_env({key: address})
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:p%40ss%2F%23%3F@host:5000",
+        "HTTP://me:p@ss@host",
+        "https://[fe80::1%25eth0]:5000",
+        "http://ho_st/x%40y",
+    ],
+)
+def test_a_server_of_runs_is_an_address(address: str):
+    """In any case, of any kind of host, with what a password holds written as in every URL."""
+    assert Settings.from_env({"MLFLOW_TRACKING_URI": address}).tracking_uri.get_secret_value() == address
 
 
 SECRETS = {

@@ -3,16 +3,27 @@
 import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
-from observability.addresses import http_url
+from observability.addresses import http_url, without_user
 
 
 def check_tracking(address: str) -> None:
     """Check the address of an MLflow server or of a SQLite file."""
-    if address.startswith(("http://", "https://")):
+    if not re.fullmatch("sqlite:///.+", address):
         http_url(address)
-    elif not re.fullmatch("sqlite:///.+", address):
-        raise ValueError("not the address of a tracking server")
+
+
+def without_password(uri: str) -> tuple[str, dict[str, str]]:
+    """Return a tracking URI without user and password, and the variables by which MLflow's client reads these.
+
+    Within a URL requests would encode them as Latin-1, and MLflow's own texts would have them.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not (parts.username and parts.password):  # it sends both or none
+        return uri, {}
+    user, password = unquote(parts.username), unquote(parts.password)
+    return without_user(uri), {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 class RegisteredModel(NamedTuple):
@@ -32,7 +43,7 @@ _REGISTERED: Final = re.compile(r"models:/(?P<name>[^/:]+)@(?P<alias>[\w-]{1,255
 
 def model_address(given: Any) -> Path | RegisteredModel:
     """Parse what is served: a bundle directory, or a model in the registry."""
-    if not isinstance(given, str) or not given.startswith("models:"):
+    if not isinstance(given, str) or not (given.startswith("models:") or "://" in given):
         return given if isinstance(given, RegisteredModel) else Path(given)
     if match := _REGISTERED.fullmatch(given):
         return RegisteredModel(**match.groupdict())

@@ -15,6 +15,7 @@ from calsvc.http.errors import PromotionRefused
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
 from calsvc.training.holdout import FOLDER
+from observability.addresses import scheme_of, service_url
 from observability.paths import given_path
 
 MARGIN: Final = 0.02
@@ -63,9 +64,11 @@ def _at_least(lowest: int) -> Callable[[str], int]:
 
 
 def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError("the service's address is expected, http://127.0.0.1:8000 for example")
-    return text
+    try:
+        return service_url(text)
+    except ValueError:
+        shown = scheme_of(text)  # where a password ends cannot be known
+        raise argparse.ArgumentTypeError(f"{shown!r}: expected an address such as http://127.0.0.1:8000") from None
 
 
 def main() -> int:

@@ -332,7 +332,10 @@ def test_the_commands_tell_the_outcome_by_exit_code_and_one_line(shelf: Shelf) -
         (["--margin", "-1"], 2, "a number of at least 0 is expected"),
         (["--margin", "nan"], 2, "a number of at least 0 is expected"),
         (["--version", "0"], 2, "a whole number of at least 1 is expected"),
-        (["--on-live", "127.0.0.1"], 2, "the service's address is expected"),
+        (["--on-live", "127.0.0.1"], 2, "--on-live: '***': expected an address such as"),
+        (["--on-live", "http://me:s3cret/pass@host"], 2, "--on-live: 'http://...': expected an address such as"),
+        (["--on-live", "http://me:12/s3cret@host"], 2, "--on-live: 'http://...': expected an address such as"),
+        (["--on-live", "HTTP://me:s3cret@[::1"], 2, "--on-live: 'HTTP://...': expected an address such as"),
     ],
 )
 def test_unusable_arguments_are_refused_at_once(

@@ -14,6 +14,7 @@ from calsvc.model.threads import available_cpus, thread_caps
 from calsvc.registry.address import RegisteredModel
 from calsvc.settings import Settings
 from observability import otel_environment
+from observability.http_clients import share_variables
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -23,6 +24,7 @@ def main() -> int:
     _when_told_to_go(sys.exit)  # until the server has handlers of its own
     try:
         settings = Settings.from_env(os.environ)
+        share_variables(os.environ)
         warnings = [*otel_warnings(os.environ), *_exposed(settings)]
         os.environ.update(thread_caps(settings.cpu_fraction, os.environ, available_cpus()))
         _ensure_bundle(settings)

@@ -17,9 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from observability.addresses import http_url, scheme_of
+from observability.addresses import http_url, scheme_of, without_credentials
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -243,9 +243,20 @@ def prepare(
     for end in _OTLP.keys() - {"ENDPOINT"}:
         if general := environ.pop(f"OTEL_EXPORTER_OTLP_{end}", ""):
             environ.setdefault(f"OTEL_EXPORTER_OTLP_TRACES_{end}", general)
+    _send_credentials(environ)
     if environ.get("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "").lower() == "none":
         del environ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"]  # a name that the exporter over gRPC does not know
     return told
+
+
+def _send_credentials(environ: MutableMapping[str, str]) -> None:
+    """Make a header of user and password in the endpoint: gRPC would take them for a part of the host's name."""
+    if key := _key(environ, "ENDPOINT"):
+        environ[key], authorization = without_credentials(environ[key])
+        if authorization is not None:
+            given = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "").strip(", ")
+            headers = f"{given},authorization={quote(authorization, safe='')}"
+            environ["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = headers.removeprefix(",")
 
 
 def check(environ: Mapping[str, str], honoured: Mapping[str, _Check] = HONOURED) -> list[str]:
@@ -275,7 +286,7 @@ def _check_one(key: str, text: str, check: _Check) -> None:
     try:
         check.parse(text)
     except (ValueError, OSError):
-        shown = scheme_of(text) if check is _URL else "***" if check.secret else text
+        shown = scheme_of(text) if check is _URL or "://" in text else "***" if check.secret else text
         raise WrongVariable(key, shown, check.accepts) from None
 
 
@@ -345,7 +356,7 @@ def _surprising(given: Mapping[str, str]) -> Iterator[str]:
 def _without_export(given: Mapping[str, str], known: Iterable[str]) -> Iterator[str]:
     """Name what would only have an effect if spans were exported, by OTLP, to https://."""
     exporters = exporter_names(given)
-    is_encrypted = given.get(_key(given, "ENDPOINT"), "").startswith("https:")
+    is_encrypted = given.get(_key(given, "ENDPOINT"), "").lower().startswith("https:")
     for key in sorted(known):
         if not exporters and (_OF_SPANS.fullmatch(key) or _OF_OTLP.fullmatch(key)):
             yield f"{key} has no effect: no spans are exported"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from observability.http_clients import share_variables
 from streamsim.cli import make_plan, parser, resume_command, wants_records
 from streamsim.display import Output, screen_for, show_summary
 from streamsim.environ import token_of
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(arguments)
     _open_closed_streams()
+    share_variables(os.environ)
     try:
         if options.command == "demo":
             from streamsim.demo import demo  # noqa: PLC0415  it loads polars, which `stream` has no room for

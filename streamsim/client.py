@@ -6,16 +6,19 @@ The service's documented contract is all that is known here: POST /predict and P
 import errno
 import json
 import random
+import ssl
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
 
+from observability.addresses import without_credentials
 from streamsim.answers import (
     Answer,
     Cause,
@@ -149,10 +152,15 @@ async def open_client(
     token, or the lack of one, what to do.
     """
     tracing = tracing or ContextOnly()
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    url, authorization = without_credentials(url)
+    if token is not None:
+        authorization = f"Bearer {token}"
+    headers = {} if authorization is None else {"Authorization": authorization}
+    # Not aiohttp's own, which is made where it is imported: before the variables of all clients are alike.
+    trusted = ssl.create_default_context() if urlsplit(url).scheme == "https" else True
     async with AsyncExitStack() as stack:
         # A pool that makes requests wait for a free connection would close the open loop: no limit.
-        pool, unpooled = (aiohttp.TCPConnector(limit=0, force_close=each) for each in (False, True))
+        pool, unpooled = (aiohttp.TCPConnector(limit=0, force_close=each, ssl=trusted) for each in (False, True))
 
         async def pair() -> _Pair:
             return _Pair(*[await stack.enter_async_context(_session(headers, each)) for each in (pool, unpooled)])

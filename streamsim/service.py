@@ -11,8 +11,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
+from observability.addresses import without_user
+from observability.http_clients import get_text
 from streamsim.errors import DemoFailed
 
 READY_WITHIN_S: Final = 60.0
@@ -43,21 +44,17 @@ def started_service(log: Path, settings: Mapping[str, str]) -> Iterator[str]:
 
 
 def fetch(url: str, token: str | None = None) -> str:
-    """Return the text at a URL; the token goes there, and nowhere that it redirects to.
+    """Return the text at a URL of the service; see `get_text`.
 
     Raises:
         DemoFailed: no answer, or another one than 200.
     """
-    request = Request(url)  # noqa: S310  an address checked by the command line
-    if token is not None:
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        with urlopen(request, timeout=10) as response:  # noqa: S310  the same
-            return str(response.read().decode())
-    except (OSError, HTTPException) as error:
+        return get_text(url, 10, token)
+    except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()
-        raise DemoFailed(f"{url}: {error}") from None
+        raise DemoFailed(f"{without_user(url)}: {error}") from None
 
 
 def _free_port() -> int:

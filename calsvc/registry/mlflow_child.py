@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,11 +107,20 @@ def version_of(found: Any) -> Version:
 
 def failure(error: Exception) -> Reply:
     """Return what went wrong, without passwords: the first cause, which is short where MLflow's own text is long."""
-    chain: list[BaseException] = [error]
-    while cause := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(cause)
-    reason = " ".join(without_user(str(chain[-1])).split())[:_LONGEST_REASON] or type(chain[-1]).__name__
-    return Reply(timeout=any(isinstance(each, TimeoutError) for each in chain), error=reason)
+    causes = [*_causes(error)]
+    reason = " ".join(without_user(str(causes[-1])).split())[:_LONGEST_REASON] or type(causes[-1]).__name__
+    return Reply(timeout=any(isinstance(each, TimeoutError) for each in causes), error=reason)
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return what an error began with."""
+    return [*_causes(error)][-1]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    yield error
+    while cause := error.__cause__ or error.__context__:
+        yield (error := cause)
 
 
 def _limit_memory() -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from calsvc.http.errors import RegistryError
 from calsvc.model.line_process import LineProcess, ProcessLost
-from calsvc.registry.address import check_tracking
+from calsvc.registry.address import check_tracking, without_password
 from calsvc.registry.client import MAX_BYTES, MAX_FILES, TOO_MUCH, Deadlines, Version
 from calsvc.registry.embedded import QUIET, database_of
 from calsvc.registry.mlflow_child import Reply, Request
@@ -141,7 +141,8 @@ def _environ(uri: str, deadlines: Deadlines) -> dict[str, str]:
     # MLflow's own are 120 s and 7 repetitions. Its answer that nobody answers spares killing it.
     patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": f"{max(1, int(deadlines.resolve) - 1)}"}
     patience |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_ALLOW_HTTP_REDIRECTS": "false"}
-    return patience | inherited | QUIET | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}
+    address, credentials = without_password(uri)
+    return patience | inherited | QUIET | credentials | {"MLFLOW_TRACKING_URI": address, "MLFLOW_REGISTRY_URI": address}
 
 
 class _Found(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from calsvc.http.errors import CalsvcError, SettingsError
 from calsvc.model.threads import available_cpus, thread_caps
 from calsvc.settings import Settings
+from observability.http_clients import share_variables
 
 
 def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace, Settings], None]) -> int:
@@ -19,6 +20,7 @@ def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Name
             signal.signal(how, signal.default_int_handler)
     try:
         settings = Settings.from_env(os.environ)
+        share_variables(os.environ)
         # The numeric libraries read these when they load: the action imports them, no module of a command does.
         os.environ.update(thread_caps(settings.cpu_fraction, os.environ, available_cpus()))
         action(arguments, settings)

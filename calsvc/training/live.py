@@ -1,6 +1,5 @@
 """What a running service knows about champion and challenger, read from its /metrics. One replica's view."""
 
-import urllib.request
 from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from typing import Final, NamedTuple
@@ -9,6 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from calsvc.http.errors import PromotionRefused, RegistryError
 from calsvc.training.gate import PairedSums
+from observability.addresses import without_user
+from observability.http_clients import get_text
 
 _PATIENCE: Final = 10.0
 """Seconds that the service may take."""
@@ -35,11 +36,11 @@ def read_metrics(url: str) -> list[Sample]:
     """
     address = f"{url.rstrip('/')}/metrics"
     try:
-        with urllib.request.urlopen(address, timeout=_PATIENCE) as answer:  # noqa: S310 - the command accepts http only
-            text = answer.read().decode("utf-8")
+        text = get_text(address, _PATIENCE)
         return [Sample(*each[:3]) for family in text_string_to_metric_families(text) for each in family.samples]
     except (OSError, HTTPException, ValueError) as error:
-        raise RegistryError(f"no metrics at {address}: {error}; is the service running there?") from None
+        shown = without_user(address)
+        raise RegistryError(f"no metrics at {shown}: {error}; is the service running there?") from None
 
 
 def paired_sums(samples: Iterable[Sample], champion: str, challenger: str, fewest: int) -> PairedSums:

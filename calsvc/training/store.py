@@ -10,28 +10,30 @@ import os
 import re
 import shlex
 import shutil
-import urllib.error
-import urllib.request
+import ssl
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from calsvc.http.errors import CalsvcError, RegistryError
-from calsvc.registry.address import RegisteredModel
+from calsvc.registry.address import RegisteredModel, without_password
 from calsvc.registry.client import Version
 from calsvc.registry.embedded import QUIET, database_of, local_folder
+from calsvc.registry.mlflow_child import first_cause
 from calsvc.registry.mlflow_child import version_of as as_version
 from calsvc.registry.mlflow_import import import_mlflow
 from calsvc.settings import Settings
 from observability.addresses import without_user
 
-_PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+_RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_PATIENCE: Final = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    _RETRIES: "2",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # as the service has it
+}
 """Seconds and repetitions; MLflow's own are 120 and 7, a quarter of an hour until a dead server is an error."""
-_FIRST_ANSWER: Final = 5.0
-"""Seconds that a server may take to say that it is there."""
 _LONGEST_REASON: Final = 300
 CHALLENGER: Final = "challenger"
 """The alias of the version that was registered last."""
@@ -56,19 +58,20 @@ def open_store(uri: str) -> Store:
     """Connect to a server, or open the embedded database, which is made where there is none.
 
     Raises:
-        RegistryError: naming MLFLOW_TRACKING_URI, what happened and what to do; after some 5 s at most.
+        RegistryError: naming MLFLOW_TRACKING_URI, what happened and what to do; after some 15 s at most.
     """
     database = database_of(uri)
     folder = database.parent if database else None
-    if folder is None:
-        _demand_answer(uri)
     # Read while MLflow is imported. What the user has set himself about patience stands.
-    os.environ.update(QUIET)
-    os.environ.update({name: os.environ.get(name) or value for name, value in _PATIENCE.items()})
+    os.environ.update(QUIET | {name: os.environ.get(name) or value for name, value in _PATIENCE.items()})
+    uri, credentials = without_password(uri)
+    os.environ.update(credentials)
     with speaking_to(uri):
         mlflow = import_mlflow()
         if folder is None:
-            return Store(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), uri, None)
+            store = Store(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), uri, None)
+            _demand_answer(store)
+            return store
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):  # two processes that create the same tables fail both
             return Store(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), uri, folder)
@@ -178,22 +181,19 @@ def user_name() -> str:
         return "unknown"
 
 
-def _demand_answer(uri: str) -> None:
-    """Any HTTP answer will do, also 401: what it is worth, the first real call finds out.
-
-    The request has no user and password: urllib would take them for a part of the host's name, and print them.
-    """
-    address = f"{without_user(uri).rstrip('/')}/health"
+def _demand_answer(store: Store) -> None:
+    """Ask a server for something small, once, by the client that asks it for everything else."""
+    retries, os.environ[_RETRIES] = os.environ[_RETRIES], "0"
     try:
-        with urllib.request.urlopen(address, timeout=_FIRST_ANSWER):  # noqa: S310 - http, by settings
-            return
-    except urllib.error.HTTPError as error:
-        error.close()
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise RegistryError(
-            f"MLFLOW_TRACKING_URI={without_user(uri)} does not answer ({reason}): start it with just mlflow"
-        ) from None
+        store.client.search_experiments(max_results=1)
+    except Exception as error:  # noqa: BLE001 - and no cause: its text may have the password
+        cause = first_cause(error)
+        reason = " ".join(without_user(str(cause)).split())[:_LONGEST_REASON] or type(cause).__name__
+        is_silent = isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)
+        what = f"does not answer ({reason}): start it with just mlflow" if is_silent else f"is of no use: {reason}"
+        raise RegistryError(f"MLFLOW_TRACKING_URI={without_user(store.uri)} {what}") from None
+    finally:
+        os.environ[_RETRIES] = retries
 
 
 @contextmanager

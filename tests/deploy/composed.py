@@ -55,7 +55,8 @@ def services() -> Iterator[tuple[str, str, dict[str, Any]]]:
             if "image" in service:
                 own = {key: value for key, value in service.items() if key != "extends"}
                 taken = contained if service.get("extends") == {"file": "common.yaml", "service": "contained"} else {}
-                yield file.name, name, {**taken, **own}
+                both = {"environment": {**taken.get("environment", {}), **own.get("environment", {})}}
+                yield file.name, name, {**taken, **own, **both}
 
 
 def environments(name: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -117,6 +117,15 @@ def test_what_is_mounted_from_the_machine_is_there_and_read_only(name: str, serv
 
 
 @every_service
+def test_no_container_asks_through_a_proxy(name: str, service: dict[str, Any]):
+    """What they ask is here; an empty variable keeps the engine's client from adding its own."""
+    spellings = [f"{kind}_proxy" for kind in ("http", "https", "all")]
+    assert [service["environment"].get(each) for each in spellings + [each.upper() for each in spellings]] == [
+        ""
+    ] * 6, name
+
+
+@every_service
 def test_volumes_are_named_and_declared(name: str, service: dict[str, Any]):
     """In the file that uses them, so that `just down volumes` finds them."""
     declared = {volume for file in FILES for volume in load(file).get("volumes", {})}

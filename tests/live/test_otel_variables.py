@@ -118,6 +118,30 @@ def test_a_private_ca_and_a_clients_certificate(workshop: Workshop, tmp_path: Pa
     assert {span.trace for span in spans} == {TRACE}, "those that were sent without a certificate are lost"
 
 
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_private_ca_of_every_client_is_the_collectors_too(workshop: Workshop, tmp_path: Path, protocol: str):
+    """Named by OpenSSL's variable alone, which neither exporter reads."""
+    ca = trustme.CA()
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "server", "server-key")}
+    server = ca.issue_cert("127.0.0.1")
+    ca.cert_pem.write_to_path(files["ca"])
+    server.cert_chain_pems[0].write_to_path(files["server"])
+    server.private_key_pem.write_to_path(files["server-key"])
+    tls = {"cert_file": files["server"], "key_file": files["server-key"]}
+    config = tmp_path / "tls.yaml"
+    config.write_text(
+        yaml.safe_dump({"receivers": {"otlp": {"protocols": {"http": {"tls": tls}, "grpc": {"tls": tls}}}}})
+    )
+    others = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
+    with running_collector(tmp_path, config) as collector:
+        environ = collector.senders | dict.fromkeys(others, "") | ALL
+        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"https://{collector.grpc if protocol == 'grpc' else collector.http}"
+        environ |= {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "SSL_CERT_FILE": files["ca"]}
+        with service_process(tmp_path, workshop.environ() | environ) as service:
+            predict(service, W3C)
+            assert {span.trace for span in arrived(collector, 2)} == {TRACE}
+
+
 @pytest.mark.parametrize(
     "environ", [{"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_SAMPLER": "always_off"}]
 )

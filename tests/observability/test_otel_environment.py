@@ -1,5 +1,6 @@
 """Every OTEL_* variable is honoured, refused in one line, or named in a warning; none is silently ignored."""
 
+import base64
 import gzip
 import os
 import subprocess
@@ -165,6 +166,10 @@ def test_a_wrong_value_names_key_value_and_what_is_accepted(key: str, wrong: str
         ("ENDPOINT", "user:hidden@collector:4318"),
         ("ENDPOINT", "ftp://user:hidden@collector"),
         ("ENDPOINT", "http://user:hidden@"),
+        ("ENDPOINT", "http://user:12/hidden@collector:4318"),
+        ("ENDPOINT", "http://user:12#hidden@collector"),
+        ("ENDPOINT", 'http://user:hidden@col"lector'),
+        ("PROTOCOL", "http://user:hidden@collector"),
         ("ENDPOINT", "http://user:hidden@\udcff"),
         ("HEADERS", "hidden"),
         ("HEADERS", "authorization=grün hidden"),
@@ -216,6 +221,18 @@ def test_what_does_not_go_together_is_refused(files: Files, environ: Mapping[str
     with pytest.raises(WrongVariable) as refused:
         check(placed)
     assert refused.value.key == blamed
+
+
+@pytest.mark.parametrize("headers", ["", "a=b", "a=b,"])
+@pytest.mark.parametrize("end", ["", "TRACES_"])
+def test_user_and_password_of_the_endpoint_are_sent_as_a_header(end: str, headers: str):
+    """Over HTTP and gRPC alike, beside others; the endpoint that libraries see has no password."""
+    environ = {f"{OTLP}{end}ENDPOINT": "http://me:p%40ss@host:4318/x", f"{OTLP}HEADERS": headers, **GRPC}
+    assert prepare(environ) == []
+    assert environ[f"{OTLP}{end}ENDPOINT"] == "http://host:4318/x"
+    sent = [f"authorization=Basic%20{base64.b64encode(b'me:p@ss').decode().replace('=', '%3D')}"]
+    assert environ[f"{TRACES}HEADERS"].split(",") == (["a=b"] if headers else []) + sent
+    check(environ)
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """The token that the service asks for: sent with every request, and shown nowhere."""
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from streamsim.cli import DEFAULT_URL, make_plan, parser
+from streamsim.cli import DEFAULT_URL, make_plan, parser, resume_command
 from streamsim.client import open_client
 from streamsim.environ import token_of
 from streamsim.errors import DemoFailed, SettingError
@@ -117,6 +118,27 @@ async def test_a_service_that_asks_for_it_gets_it_and_nobody_else_sees_it(
     assert b"acknowledged" in written
     assert SECRET.encode() not in posted + written
     assert set(service.authorizations) == {f"Bearer {SECRET}"}
+
+
+@pytest.mark.anyio
+async def test_user_and_password_of_the_address_are_sent_and_shown_nowhere(
+    service: CountingService, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By predictions, truths and what reads the metrics, past a proxy; the command for the rest says where they go."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    where = ("--url", service.url.replace("://", f"://me:{SECRET}%40%C5%82@"), "--data", str(csv))
+    stream = ("stream", *where, *QUICK[:-1], "60", "--speed", "60", "--record", "out/record")
+    code, said = await result(tmp_path, *stream, "--report", "out/report.json")
+    assert (code, SECRET in said) == (0, False), said
+    stress = ("stress", "20", "--duration", "1", "--feedback-delay", "0.1", *where, "--p99", "20s", "--report", "out")
+    code, said = await result(tmp_path, *stress)
+    assert (code, SECRET in said) == (0, False), said
+    assert f"<small>{service.url}</small>" in (tmp_path / "out" / "report.html").read_text()
+    assert SECRET.encode() not in everything_in(tmp_path)
+    basic = base64.b64encode(f"me:{SECRET}@ł".encode()).decode()
+    assert set(service.authorizations) == {f"Basic {basic}"}
+    plan = make_plan(parser().parse_args(["stream", *where]), None)
+    assert f"--url {service.url.replace('://', '://USER:PASSWORD@')} " in resume_command(plan)
 
 
 @pytest.mark.anyio

@@ -156,7 +156,7 @@ def test_a_fraction_is_not_cut_off_where_the_csv_has_whole_numbers() -> None:
         (("M", "F", "male", "M"), ("M", "F")),
         (("Male", "Male"), ("Male", "Female")),
         (("f", "f"), ("m", "f")),
-        ((" FEMALE", " FEMALE"), (" MALE", " FEMALE")),
+        (("FEMALE", " FEMALE"), ("MALE", "FEMALE")),
     ],
 )
 def test_the_words_are_those_of_the_csv(tmp_path: Path, words: tuple[str, ...], expected: tuple[str, str]) -> None:

@@ -56,7 +56,7 @@ def test_calories_may_be_missing_where_none_are_needed(tmp_path: Path) -> None:
         ("8,x,41,174,75,15,95,40,77", "line 3, column Sex: 'x' where male, female"),
         (",male,41,174,75,15,95,40,77", "line 3, column id: nothing where an id"),
         ("7,male,41,174,75,15,95,40,77", "line 3, column id: '7' where an id that no row above has"),
-        (" 7 ,male,41,174,75,15,95,40,77", "line 3, column id: ' 7 ' where an id that no row above has"),
+        (" 7 ,male,41,174,75,15,95,40,77", "line 3, column id: '7' where an id that no row above has"),
         (f"{'x' * 65},male,41,174,75,15,95,40,77", "line 3, column id: 'x{65}' where an id of at most 64 characters"),
     ],
 )

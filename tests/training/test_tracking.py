@@ -227,7 +227,7 @@ def test_without_tracking_there_is_no_store(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_down_is_named_without_its_password() -> None:
-    """Found out by asking once, before MLflow is even loaded."""
+    """Found out by asking once."""
     with pytest.raises(RegistryError) as caught:
         open_store(f"http://me:secret@127.0.0.1:{free_port()}")
     assert "MLFLOW_TRACKING_URI=http://127.0.0.1" in str(caught.value)
@@ -237,17 +237,19 @@ def test_a_server_that_is_down_is_named_without_its_password() -> None:
 
 @pytest.mark.parametrize("address", ["http://me:s3cret@no.such.host.invalid", "http://me:s3cret@127.0.0.1:99999"])
 def test_a_server_that_cannot_be_asked_is_named_without_its_password(address: str) -> None:
-    """With or without a port: what urllib says of a host's name has no password either."""
+    """With or without a port: what libraries say of a host's name has no password either."""
     with pytest.raises(RegistryError, match=r"^MLFLOW_TRACKING_URI=http://") as caught:
         open_store(address)
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_server_behind_a_password_answers() -> None:
-    """Whoever refuses a request without one is there."""
-    with answering(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as port:
-        uri = f"http://me:s3cret@127.0.0.1:{port}"
-        assert open_store(uri).uri == uri
+def test_a_server_that_refuses_the_password_says_so_at_once() -> None:
+    """Before anything is trained; it is there, so that no advice is given to start one."""
+    refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+    with answering(refusal) as port, pytest.raises(RegistryError, match=r"is of no use: .*401") as caught:
+        open_store(f"http://me:s3cret@127.0.0.1:{port}")
+    assert "just mlflow" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_what_mlflow_says_of_an_address_has_no_password() -> None:

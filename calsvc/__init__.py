@@ -1,10 +1,14 @@
 """The service: answers calorie predictions, joins them with truth that arrives late, and shows how well they did."""
 
 import os
+from typing import Final
 
-# ONNX Runtime's builds send usage data to their maker and write an id of the device below ~/.cache, unless this is set
-# before it is imported. Here, so that it holds for every process of this project and for the children that inherit it.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+SILENT: Final = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
+"""Variables that keep libraries from sending usage data to their makers; ONNX Runtime's builds also write an id of the
+device below ~/.cache."""
+# They are read where a library is imported. Here, so that they hold for every process of this project and for the
+# children that inherit them: handouts and MLflow's server, too.
+os.environ.update(SILENT)
 
 __version__: str
 

@@ -19,6 +19,8 @@ from tests.deploy import kustomize
 from tests.go_programs import COLLECTOR, KUSTOMIZE, PYROSCOPE, GoProgram
 
 needs: Final = pytest.mark.needs
+CONFINED: Final = ("unshare", "--map-root-user", "--net")
+"""Runs a program in a network namespace of its own."""
 IMAGES: Final = ("tests.live.images",)
 
 
@@ -67,6 +69,16 @@ def _kustomize() -> str | None:
     return shlex.join(words) if words else None
 
 
+def _strace() -> str | None:
+    """Whether this user may run a program without a network, and watch it."""
+    command = [*CONFINED, "strace", "--quiet=all", "--seccomp-bpf", "--follow-forks", "-o", os.devnull, "true"]
+    try:
+        ended = subprocess.run(command, check=False, capture_output=True)
+    except FileNotFoundError:
+        return None
+    return shutil.which("strace") if ended.returncode == 0 else None
+
+
 def _full_disk() -> str | None:
     """Whether this user may mount a file system in memory."""
     with tempfile.TemporaryDirectory() as folder:
@@ -112,6 +124,9 @@ NEEDS: Final[Mapping[str, Need]] = {
     "real rows": Need(_real_rows, "CALSVC_REAL_DATA=a CSV of labelled rows, such as Kaggle's playground-series-s5e5"),
     "redis-server": debian("redis-server", "redis-server", "valkey-server"),
     "shellcheck": debian("shellcheck"),
+    "strace": Need(
+        _strace, "apt-get install strace, and the right to make a network namespace (unshare --map-root-user)"
+    ),
 }
 
 

@@ -14,15 +14,13 @@ from urllib.parse import urlsplit
 
 ARTIFACTS: Final = "artifacts"
 QUIET: Final = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_PRINT_MODEL_URLS_ON_CREATION": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""MLflow reports its use over the network unless it is told not to; this project prints what matters itself."""
+"""This project prints what matters itself. That MLflow sends no usage data, `calsvc/__init__.py` sees to."""
 
 
 def database_of(uri: str) -> Path | None:

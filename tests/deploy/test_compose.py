@@ -217,6 +217,18 @@ def test_grafana_lets_nobody_in_who_could_change_anything():
     assert not any("PASSWORD" in key for key in told)
 
 
+def test_no_program_of_others_sends_usage_data_or_looks_for_news():
+    """Those that would: Pyroscope, and Grafana, whose plugins, keys, pictures and snapshots are outside, too."""
+    told = variables(ROOT / "observability/stack/grafana/grafana.env")
+    off = ("ANALYTICS_REPORTING", "NEWS_NEWS_FEED", "PLUGINS_PLUGIN_ADMIN", "SNAPSHOTS_EXTERNAL")
+    assert {told[f"GF_{name}_ENABLED"] for name in off} == {"false"}
+    assert {told[f"GF_ANALYTICS_CHECK_FOR_{name}UPDATES"] for name in ("", "PLUGIN_")} == {"false"}
+    disabled = ("PLUGINS_PREINSTALL_DISABLED", "PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED", "SECURITY_DISABLE_GRAVATAR")
+    assert {told[f"GF_{name}"] for name in disabled} == {"true"}
+    (pyroscope,) = [service["command"] for _, name, service in EVERY if name == "pyroscope"]
+    assert {"-usage-stats.enabled=false", "-self-profiling.disable-push=true"} <= set(pyroscope)
+
+
 def test_the_settings_are_shared_with_the_cluster():
     """One file each, that compose and kustomize both read."""
     generated = load(SETTINGS / "kustomization.yaml")["configMapGenerator"]

@@ -1,79 +1,86 @@
 """Nothing leaves the machine: libraries send no usage data, and write no id of the device."""
 
+import json
 import os
+import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.handouts import write_handout
-from tests.service_process import service_process
-from tests.serving import serving
+from tests.needs import CONFINED, needs
+from tests.service_process import ROOT
 
 pytestmark = pytest.mark.slow
 
-LISTENING = 15.0
-"""Seconds: ONNX Runtime sends its first request within ten, its second within fifteen."""
-SWITCHED_OFF_ELSEWHERE = ("CI", "KEPT_TRAININGS", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY")
-SWITCHED_OFF_ELSEWHERE += ("NO_PROXY", "no_proxy")
-"""Variables that keep a library from sending, or from using the proxy or being imported, whatever this project does."""
+HERE = re.compile(r"127\.|0\.0\.0\.0$|::1?$|::ffff:127\.")
+"""Addresses of this machine; those of zeros are what the C library compares others with."""
+CALL = re.compile(r'sin6?_port=htons\((\d+)\).*?inet_(?:addr\(|pton\(AF_INET6, )"([^"]+)"')
+"""Of strace: port and address."""
+DOMAIN = 53
 
 
-class Outside:
-    """A proxy that records what it is asked for and refuses it, and a home directory that should stay empty."""
-
-    def __init__(self, url: str, home: Path) -> None:
-        self.asked: list[str] = []
-        self.home = home
-        names = ("http_proxy", "https_proxy", "all_proxy")
-        self.environ = {name: value for name, value in os.environ.items() if name not in SWITCHED_OFF_ELSEWHERE}
-        self.environ |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
-        self.environ |= {spelling: url for name in names for spelling in (name, name.upper())}
-
-    def run(self, folder: Path, module: str, **environ: str) -> None:
-        """Run a module of this project to its end, which must be a good one."""
-        command = [sys.executable, "-m", module]
-        done = subprocess.run(command, cwd=folder, env=self.environ | environ, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-
-    def written(self) -> list[str]:
-        """Every file below the home directory, but for matplotlib's list of this machine's fonts."""
-        files = (str(each.relative_to(self.home)) for each in self.home.rglob("*") if each.is_file())
-        return sorted(each for each in files if not each.startswith(".cache/matplotlib/"))
+def run_everything(folder: Path, *confined: str) -> dict[str, Any]:
+    """Run `tests/live/everything.py`, within these commands."""
+    command = [*confined, sys.executable, "-m", "tests.live.everything", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-@pytest.fixture
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
-    """The proxy, and for this process an environment in which nothing is switched off by chance."""
-    for name in SWITCHED_OFF_ELSEWHERE:
-        monkeypatch.delenv(name, raising=False)
-
-    class Handler(BaseHTTPRequestHandler):
-        def refuse(self) -> None:
-            found.asked.append(f"{self.command} {self.path}")
-            self.send_error(502)
-
-        do_CONNECT = do_GET = do_POST = refuse  # noqa: N815 - the standard library's names
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    (tmp_path / "home").mkdir()
-    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
-        found = Outside(f"http://127.0.0.1:{server.server_port}", tmp_path / "home")
-        yield found
+def outside(trace: str) -> set[tuple[str, str]]:
+    """Return the addresses and ports of others in what strace has written; a question to a name server is one."""
+    called = {(address, port) for port, address in CALL.findall(trace)}
+    return {(address, port) for address, port in called if int(port) == DOMAIN or not HERE.match(address)}
 
 
-def test_training_and_serving_send_no_request_and_leave_no_file(outside: Outside, tmp_path: Path) -> None:
-    """A proxy receives nothing for 15 s, and no id of the device is written; the registry's process is among them."""
-    handout = write_handout(tmp_path / "handout")
-    environ = {"CALSVC_HANDOUT_DIR": str(handout), "CALSVC_MODEL": "models:/calories@champion"}
-    outside.run(tmp_path, "calsvc.training.train", **environ)
-    outside.run(tmp_path, "calsvc.training.promote", **environ)
-    with service_process(tmp_path, outside.environ | environ, folder_of_process=tmp_path):
-        time.sleep(LISTENING)
-    assert (outside.asked, outside.written()) == ([], [])
+def test_all_commands_send_no_request_and_leave_no_file(tmp_path: Path) -> None:
+    """A proxy receives nothing, and no id of the device is written."""
+    assert run_everything(tmp_path) == {"asked": [], "written": [], "failed": []}
+
+
+@needs("strace")
+def test_all_commands_work_without_a_way_out_and_look_for_none(tmp_path: Path) -> None:
+    """In a network namespace that has only loopback: no process calls, or asks for the name of, anything else."""
+    trace = tmp_path / "trace"
+    calls = "trace=connect,sendto,sendmsg,sendmmsg"
+    strace = ("strace", "--follow-forks", "--seccomp-bpf", "--quiet=all", "-e", calls, "-e", "signal=none", "-o")
+    found = run_everything(tmp_path, *CONFINED, *strace, str(trace))
+    assert found == {"asked": [], "written": [], "failed": []}
+    text = trace.read_text(errors="replace")
+    assert CALL.search(text), "the calls on loopback are there"
+    assert outside(text) == set()
+
+
+@needs("strace")
+@pytest.mark.parametrize(
+    ("program", "called"),
+    [
+        ("import socket; socket.socket().connect_ex(('192.0.2.1', 443))", {("192.0.2.1", "443")}),
+        ("import socket; socket.socket(socket.AF_INET6).connect_ex(('2001:db8::1', 443))", {("2001:db8::1", "443")}),
+        ("import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 53))", {("127.0.0.1", "53")}),
+        ("import socket; socket.socket().connect_ex(('127.0.0.1', 443))", set()),
+    ],
+)
+def test_what_calls_outside_is_seen(tmp_path: Path, program: str, called: set[tuple[str, str]]) -> None:
+    """By IPv4 and IPv6, and questions to a name server on this machine."""
+    trace = tmp_path / "trace"
+    traced: Sequence[str] = (*CONFINED, "strace", "-f", "-o", str(trace), sys.executable, "-c", program)
+    subprocess.run(traced, env=os.environ, capture_output=True, check=False)
+    assert outside(trace.read_text()) == called
+
+
+def test_a_handouts_own_libraries_are_told_not_to_send(tmp_path: Path) -> None:
+    """Every process of this project hands the variables on to its children, whatever was set before."""
+    program = "import calsvc, subprocess; subprocess.run(['env'])"
+    given = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "false", "PYTHONPATH": str(ROOT)}
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=given, capture_output=True, text=True, check=True
+    )
+    variables = dict(line.partition("=")[::2] for line in told.stdout.splitlines())
+    expected = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
+    assert {name: variables.get(name) for name in expected} == expected

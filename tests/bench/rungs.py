@@ -44,6 +44,12 @@ class Rung(NamedTuple):
 
 LADDER: Final = (
     Rung("bare echo", ("tests.bench.echo",)),
+    Rung(
+        "the standard parts alone",
+        ("tests.bench.alone",),
+        SAMPLED | {"OTEL_SEMCONV_STABILITY_OPT_IN": "http"},
+        traced=True,
+    ),
     Rung("routes and schema", (PARTIAL, "scoring", "store", "metrics"), UNSAMPLED),
     Rung("+ scoring", (PARTIAL, "store", "metrics"), UNSAMPLED),
     Rung("+ store", (PARTIAL, "metrics"), UNSAMPLED, journal=True),
@@ -55,7 +61,7 @@ LADDER: Final = (
     Rung("OpenTelemetry's histograms", (PARTIAL, "histograms"), SAMPLED, traced=True, journal=True),
     Rung("all three at every request", (PARTIAL, *STOCK), SAMPLED, traced=True, journal=True),
 )
-"""The echo; the service with one part more on each rung; everything, with one part replaced by the usual one."""
+"""The echo; the parts without the service; the service with one part more on each rung; with one of the usual parts."""
 
 
 def program(rung: Rung, collector: int, model: Path | None = None, folder: Path = Path()) -> Program:

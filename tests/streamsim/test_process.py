@@ -77,7 +77,7 @@ async def test_a_closed_output_ends_the_run_as_ctrl_c_does(
 ):
     """`| head -1`: no traceback, one line that says so, and what is owed stays owed."""
     where = ("--url", service.url, "--data", str(csv), "--feedback-delay", "60")
-    load = ENDLESS if command == "stream" else ("20", "--duration", "60")
+    load = ENDLESS if command == "stream" else ("20", "--duration", "60", "--p99", "60s")
     words = [sys.executable, "-m", "streamsim", command, *load, *where]
     reader, writer = os.pipe()
     async with await anyio.open_process(words, cwd=tmp_path, env=environ_of(), stdout=writer) as process:

@@ -1,14 +1,16 @@
 """The scorer alone, without HTTP: microseconds a row of its parts and of the alternatives, for growing batches."""
 
+import asyncio
 import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import uvloop
 import xgboost as xgb
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -61,6 +63,10 @@ def measure(options: part.Options) -> ScorerFigures:
             for batch in BATCHES
             for name, work in _ways(bundle, records, batch).items()
         }
+        timed |= {
+            ("the service's scorer, asked for all at once", batch): partial(_served, bundle, records, batch)
+            for batch in BATCHES
+        }
         timed |= {("the handout's own predict", batch): partial(_ask, ask, batch) for batch in BATCHES}
         times = _in_turns(timed, options.rounds)
     manifest = bundle.manifest
@@ -78,7 +84,7 @@ def _ways(bundle: Bundle, records: Sequence[Workout], batch: int) -> dict[str, I
     by_columns = columns_function(manifest.feature_names)
     by_row = row_function(manifest.feature_names)
     matrices = [by_columns(chunk) for chunk in columns]
-    session, scorer = onnx_session(bundle.read(ONNX)), OnnxScorer(bundle)
+    session = onnx_session(bundle.read(ONNX))
     booster = xgb.Booster({"nthread": 1})
     booster.load_model(bytearray(bundle.read(TREES)))
     name = session.get_inputs()[0].name
@@ -92,25 +98,25 @@ def _ways(bundle: Bundle, records: Sequence[Workout], batch: int) -> dict[str, I
     def features(chunk: Sequence[Workout]) -> Any:
         return [by_row(record) for record in chunk]
 
-    def whole(chunk: Sequence[Workout]) -> Any:
-        return [_finished(scorer.score(record)) for record in chunk]
-
     return {
         "features, row by row": map(features, itertools.cycle(chunks)),
         "features, by column": map(by_columns, itertools.cycle(columns)),
         "trees, ONNX Runtime": map(onnx, itertools.cycle(matrices)),
         "trees, XGBoost": map(trees, itertools.cycle(matrices)),
-        "the service's scorer, row by row": map(whole, itertools.cycle(chunks)),
     }
 
 
-def _finished(call: Coroutine[Any, Any, float]) -> float:
-    """Return the result of a coroutine that awaits nothing."""
-    try:
-        call.send(None)
-    except StopIteration as end:
-        return float(end.value)
-    raise AssertionError("the scorer waits for something")
+def _served(bundle: Bundle, records: Sequence[Workout], batch: int, seconds: float) -> float:
+    return uvloop.run(_score(OnnxScorer(bundle), itertools.cycle(records), batch, seconds))
+
+
+async def _score(scorer: OnnxScorer, records: Iterator[Workout], batch: int, seconds: float) -> float:
+    """Ask the service's scorer for a batch in one turn of the event loop, as requests that come together do."""
+    calls, started = 0, time.perf_counter()
+    while (taken := time.perf_counter() - started) < seconds or not calls:
+        await asyncio.gather(*(scorer.score(record) for record in itertools.islice(records, batch)))
+        calls += 1
+    return taken / calls / batch
 
 
 def _seconds_a_row(work: Iterator[Any], batch: int, seconds: float) -> float:

@@ -3,6 +3,8 @@
 set positional-arguments
 
 # What a shell has set for other projects would change which one uv runs, and with which packages.
+unexport PYTHONHOME
+unexport PYTHONPATH
 unexport UV_NO_BINARY
 unexport UV_NO_DEFAULT_GROUPS
 unexport UV_NO_DEV
@@ -11,6 +13,7 @@ unexport UV_NO_GROUP
 unexport UV_NO_PROJECT
 unexport UV_NO_SYNC
 unexport UV_PROJECT
+unexport UV_PROJECT_ENVIRONMENT
 unexport UV_WORKING_DIR
 
 python := "uv run --frozen --all-extras python"

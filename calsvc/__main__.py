@@ -14,7 +14,7 @@ from calsvc.model.threads import available_cpus, thread_caps
 from calsvc.registry.address import RegisteredModel
 from calsvc.settings import Settings
 from observability import otel_environment
-from observability.http_clients import share_variables
+from observability.http_clients import ProxyError, share_variables
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -35,9 +35,9 @@ def main() -> int:
             from calsvc.server import serve  # noqa: PLC0415
 
             serve(settings, listeners, warnings)
-    except CalsvcError as error:
+    except (CalsvcError, ProxyError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else 1
+        return 2 if isinstance(error, SettingsError | ProxyError) else 1
     return 0
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Final
 from urllib.request import ProxyHandler, Request, build_opener
 
-from observability.addresses import service_url, without_credentials
+from observability.addresses import parts_of, scheme_of, service_url, without_credentials
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
+_SCHEMES_OF_PROXIES: Final = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _AUTHORITIES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Variables that name certificates of authorities; the first that is set holds for every client."""
+
+
+class ProxyError(ValueError):
+    """A variable for a proxy holds no address."""
 
 
 def share_variables(environ: MutableMapping[str, str]) -> None:
@@ -22,7 +28,13 @@ def share_variables(environ: MutableMapping[str, str]) -> None:
 
     Args:
         environ: os.environ, which child processes inherit.
+
+    Raises:
+        ProxyError: a proxy's address is none, without its text: the libraries' own errors would quote a password.
     """
+    for name in (spelt for each in _PROXIES for spelt in (each, each.upper())):
+        if address := environ.get(name):
+            _demand_address(name, address)
     found = {name: environ.get(name) or environ.get(name.upper()) for name in ("http_proxy", "https_proxy")}
     every = environ.get("all_proxy") or environ.get("ALL_PROXY")
     for name, address in found.items():
@@ -38,6 +50,16 @@ def share_variables(environ: MutableMapping[str, str]) -> None:
         else:
             environ["SSL_CERT_FILE"] = authorities
             environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH") or authorities
+
+
+def _demand_address(name: str, proxy: str) -> None:
+    try:
+        parts_of(proxy if "://" in proxy else f"http://{proxy}", *_SCHEMES_OF_PROXIES)
+    except ValueError:
+        raise ProxyError(
+            f"{name} ({scheme_of(proxy)}) is not the address of a proxy: expected http://HOST:PORT; write /, ?, #, @ "
+            "and % of a password as %2F, %3F, %23, %40 and %25"
+        ) from None
 
 
 def _authorities(environ: Mapping[str, str]) -> str | None:

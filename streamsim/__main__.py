@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from observability.http_clients import share_variables
+from observability.http_clients import ProxyError, share_variables
 from streamsim.cli import make_plan, parser, resume_command, wants_records
 from streamsim.display import Output, screen_for, show_summary
 from streamsim.environ import token_of
@@ -26,8 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(arguments)
     _open_closed_streams()
-    share_variables(os.environ)
     try:
+        share_variables(os.environ)
         if options.command == "demo":
             from streamsim.demo import demo  # noqa: PLC0415  it loads polars, which `stream` has no room for
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         return stream(options)
     except KeyboardInterrupt:
         return _say("interrupted", MET if options.command == "stream" else COULD_NOT_RUN)
-    except SimulatorError as error:
+    except (SimulatorError, ProxyError) as error:
         return _say(str(error), COULD_NOT_RUN)
     except BaseExceptionGroup as group:
         # A disk that fails under a running task: the same error, wrapped once per task group.

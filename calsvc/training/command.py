@@ -9,7 +9,7 @@ from collections.abc import Callable
 from calsvc.http.errors import CalsvcError, SettingsError
 from calsvc.model.threads import available_cpus, thread_caps
 from calsvc.settings import Settings
-from observability.http_clients import share_variables
+from observability.http_clients import ProxyError, share_variables
 
 
 def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace, Settings], None]) -> int:
@@ -25,9 +25,9 @@ def run_command(parser: argparse.ArgumentParser, action: Callable[[argparse.Name
         os.environ.update(thread_caps(settings.cpu_fraction, os.environ, available_cpus()))
         action(arguments, settings)
         print(end="", flush=True)  # what is closed is noticed here, and not when the interpreter ends
-    except CalsvcError as error:
+    except (CalsvcError, ProxyError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else 1
+        return 2 if isinstance(error, SettingsError | ProxyError) else 1
     except ModuleNotFoundError as error:
         print(f"error: this command needs the module {error.name}: uv sync --extra train", file=sys.stderr)
         return 1

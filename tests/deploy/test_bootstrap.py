@@ -99,12 +99,30 @@ def test_settings_for_other_projects_do_no_harm(clone: Path, name: str, value: s
     assert sorted(each.name for each in clone.iterdir()) == [".tools", "justw"]
 
 
-@pytest.mark.parametrize("value", ["3.11", "cpython@3.12", "/opt/python/bin/python3"])
+@pytest.mark.parametrize("value", ["3.11", "cpython@3.12", sys.base_prefix + "/bin/python3"])
 def test_uv_gets_the_python_that_the_user_has_named(clone: Path, value: str) -> None:
     """In any form that uv knows; the tools are installed with one that is there."""
     told = bootstrap(clone, UV_PYTHON=value)
     assert told.returncode == 0, told.stderr
-    assert f"UV_PYTHON={value}" in told.stdout
+    assert f"UV_PYTHON={os.path.realpath(value) if '/' in value else value}" in told.stdout
+
+
+def test_uv_gets_the_python_that_a_shim_stands_for(clone: Path) -> None:
+    """Of the shim itself uv would say that .venv is not of it, and make .venv anew at every call."""
+    shim = clone.parent / "shim of 3"
+    shim.write_text(f'#!/bin/sh\nexec "{sys.base_prefix}/bin/python3" "$@"\n')
+    shim.chmod(0o755)
+    told = bootstrap(clone, UV_PYTHON=str(shim))
+    assert told.returncode == 0, told.stderr
+    assert f"UV_PYTHON={os.path.realpath(sys.base_prefix + '/bin/python3')}\n" in told.stdout
+
+
+@pytest.mark.parametrize("value", ["2.7", "3.9", "3.10.12", "/nonexistent/python3", "/bin/true"])
+def test_a_python_that_is_too_old_or_none_is_named(clone: Path, value: str) -> None:
+    """And so is the variable."""
+    told = bootstrap(clone, UV_PYTHON=value)
+    assert told.returncode == 1
+    assert told.stderr.splitlines()[-1].startswith(f"error: UV_PYTHON={value} is not Python 3.11 or newer")
 
 
 def test_pips_own_configuration_is_honoured_but_for_where_it_installs(clone: Path) -> None:

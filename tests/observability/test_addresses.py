@@ -1,6 +1,10 @@
 """Addresses that may hold a password: what is accepted is understood as it was meant, and shown without it."""
 
 import base64
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +20,7 @@ from observability.addresses import (
     without_credentials,
     without_user,
 )
+from observability.http_clients import ProxyError, share_variables
 
 HOSTS = ["host", "ho_st.example", "192.0.2.1", "[2001:db8::1]", "bücher.example"]
 
@@ -110,3 +115,38 @@ def test_user_and_password_become_a_header(url: str, address: str, credentials: 
     """Decoded, as bytes of UTF-8; the address is the same without them."""
     header = None if credentials is None else f"Basic {base64.b64encode(credentials).decode()}"
     assert without_credentials(url) == (address, header)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://u:s3cr/TAIL@h:1", "u:s3cr#TAIL@h:1", "http://u:s3cr@h:99999", "http://u:s3cr TAIL@h", "ftp://u:s3cr@h"],
+)
+def test_a_proxy_that_is_no_address_is_named_and_not_shown(name: str, address: str) -> None:
+    """Libraries would ask what they take for the host, or quote a part of the password."""
+    with pytest.raises(ProxyError) as told:
+        share_variables({name: address})
+    assert f"{name} (" in str(told.value)
+    assert not {"s3cr", "TAIL"} & set(re.findall(r"\w+", str(told.value)))
+
+
+@pytest.mark.parametrize("address", ["http://u:p%2Fw@h:3128", "h:3128", "u:p@h:3128", "socks5h://[::1]:1080/", ""])
+def test_a_proxy_is_taken_in_every_spelling(address: str) -> None:
+    """Curl knows those without a scheme, too."""
+    environ = {"http_proxy": address}
+    share_variables(environ)
+    assert environ["http_proxy"] == address
+
+
+@pytest.mark.parametrize("module", ["calsvc", "calsvc.training.promote", "streamsim"])
+def test_every_command_says_so_in_one_line(module: str) -> None:
+    """Before it asks anybody."""
+    arguments = ["stream"] if module == "streamsim" else []
+    environ = {each: value for each, value in os.environ.items() if "proxy" not in each.lower()}
+    environ["https_proxy"] = "http://u:s3cr/TAIL@127.0.0.1:1"
+    told = subprocess.run(
+        [sys.executable, "-m", module, *arguments], env=environ, capture_output=True, text=True, check=False
+    )
+    assert told.returncode in {1, 2}
+    (line,) = told.stderr.splitlines()
+    assert "https_proxy (http://...) is not the address of a proxy" in line

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from calsvc.handout.artefact import opened_artefact
 from calsvc.handout.form import fingerprint
 from calsvc.handout.running import TrainedArtefact
-from calsvc.http.errors import ExportError
+from calsvc.http.errors import ExportError, ParityMissed
 from calsvc.model.bundle import ARTEFACT, FORM, ONNX, PARITY, PROFILE, TREES, Engine, Manifest, ParityProof
 from calsvc.model.features import INPUTS, columns_function
 from calsvc.model.parity import TOLERANCE, Parity, ParitySample, demand, relative_differences
@@ -108,7 +108,10 @@ def _export_trees(trained: TrainedArtefact, data: Rows, predict: OwnPredict, cou
     proof = ParitySample(sample.workouts(asked.matrix[kept]), asked.truth[kept].tolist())
     files = {TREES: first_trees(found.booster, best.trees)}
     files[ONNX] = to_onnx(files[TREES])
-    held = _prove(proof, trees.features(asked.matrix[kept]), files, target)
+    try:
+        held = _prove(proof, trees.features(asked.matrix[kept]), files, target)
+    except ParityMissed as missed:  # no formula is to blame where the handout answers a batch in another way
+        raise ParityMissed("; ".join([str(missed), *check_batches(predict, proof).warnings])) from None
     manifest = _manifest("onnx", trained, _outcome(held.rows, held.max_relative_difference))
     manifest = replace(manifest, feature_names=found.feature_names, trees=best.trees, target=target)
     warnings = check_batches(predict, proof).warnings + _far_out(asked.matrix[~kept], asked.truth[~kept])

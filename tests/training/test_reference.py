@@ -21,7 +21,7 @@ from calsvc.training.publish import publish
 from calsvc.training.rows import read_rows
 from tests.conftest import run_module
 from tests.handouts import write_handout
-from tests.making import silent, train
+from tests.making import replace_in, silent, train
 
 TRAIN = """
 import argparse, json
@@ -228,3 +228,15 @@ def test_training_tells_of_the_contradiction(tmp_path: Path) -> None:
         assert "parity         not held: " in told.stdout
         assert "right" not in told.stdout + told.stderr
         assert load_bundle(tmp_path / "data" / "bundle").manifest.engine == "reference"
+
+
+@pytest.mark.slow
+def test_a_refusal_of_the_trees_says_that_the_handout_contradicts_itself(tmp_path: Path) -> None:
+    """Not only that a formula may differ."""
+    handout = write_handout(tmp_path / "hand out")
+    female = '.startswith("f")'
+    replace_in(handout / "model.py", female, female + " & (len(df) > 1)")
+    told = run_module(tmp_path, "calsvc.training.train", "--no-track", CALSVC_HANDOUT_DIR="hand out")
+    assert told.returncode == 1
+    assert "allowed 0.0001" in told.stderr
+    assert "the handout's own predict contradicts itself: Sex=" in told.stderr

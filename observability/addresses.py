@@ -1,5 +1,6 @@
 """Addresses as they may be shown: without what could be a password."""
 
+import argparse
 import base64
 import re
 from typing import Final, TypedDict
@@ -71,6 +72,15 @@ def service_url(text: str) -> str:
     if "?" in http_url(text):
         raise ValueError("not the address of a service")
     return text
+
+
+def service_argument(text: str) -> str:
+    """Parse a service's address on a command line; of one that is refused only the scheme is shown."""
+    try:
+        return service_url(text)
+    except ValueError:
+        shown = scheme_of(text)  # where a password ends cannot be known
+        raise argparse.ArgumentTypeError(f"{shown!r}: expected an address such as http://127.0.0.1:8000") from None
 
 
 def profiles_url(text: str) -> str:

@@ -60,11 +60,10 @@ class Gate:
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
         self._fields = frozenset(field.lower().encode() for field in propagate.get_global_textmap().fields)
-        not_sampled = NonRecordingSpan(SpanContext(tracing.new_trace_id(), 1, False, TraceFlags(0)))
-        self._not_sampled = not_sampled
+        self._not_sampled = NonRecordingSpan(SpanContext(tracing.new_trace_id(), 1, False, TraceFlags(0)))
         """Current where nothing is recorded and no caller has a trace, so that no span in there begins one."""
         self._no_caller = Context()
-        self._inside = trace.set_span_in_context(not_sampled, self._no_caller)
+        self._inside = trace.set_span_in_context(self._not_sampled, self._no_caller)
         self._ahead: list[Draw] = []
 
     def draw(self, scope: Scope) -> Draw:

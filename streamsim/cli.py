@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from observability.addresses import scheme_of, service_url, without_user
+from observability.addresses import service_argument, without_user
 from observability.paths import given_path
 from streamsim.arrivals import Schedule
 from streamsim.options import burst, milliseconds, number, percent, whole
@@ -18,15 +18,6 @@ DEFAULT_JOURNAL: Final = Path("data/streamsim/owed.db")
 GIVE_UP_AFTER_S: Final = 3600.0
 DEFAULT_REPORT: Final = Path("data/stress")
 _EXITS: Final = "Exit codes: 0 met, 1 could not run or could not deliver, 2 usage, 99 a threshold was missed."
-
-
-def base_url(text: str) -> str:
-    """Parse the service's address."""
-    try:
-        return service_url(text)
-    except ValueError:
-        shown = scheme_of(text)  # where a password ends cannot be known
-        raise argparse.ArgumentTypeError(f"{shown!r}: expected an address such as {DEFAULT_URL}") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     demo.add_argument("--duration", type=number(1, 3600), default=40.0, metavar="S", help="seconds of streaming")
-    demo.add_argument("--url", type=base_url, help="use this running service instead of training and starting one")
+    demo.add_argument(
+        "--url", type=service_argument, help="use this running service instead of training and starting one"
+    )
     return top
 
 
@@ -103,7 +96,7 @@ def _add_delivery(stream: argparse.ArgumentParser) -> None:
     group = stream.add_argument_group("rows and delivery")
     group.add_argument("--data", type=given_path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
     group.add_argument("--seed", type=whole(0, 2**63), default=0, metavar="N", help="of the order of the rows")
-    group.add_argument("--url", type=base_url, default=DEFAULT_URL, help="the service")
+    group.add_argument("--url", type=service_argument, default=DEFAULT_URL, help="the service")
     group.add_argument(
         "--timeout",
         type=number(0, 3600, above=True),
@@ -145,7 +138,7 @@ def _add_stress(stress: argparse.ArgumentParser) -> None:
     load.add_argument("--retry", action="store_true", help="try again what failed in passing; else it is an error")
     load.add_argument("--data", type=given_path, default=DEFAULT_DATA, metavar="FILE", help="CSV of labelled rows")
     load.add_argument("--seed", type=whole(0, 2**63), default=0, metavar="N", help="of rows and arrivals")
-    load.add_argument("--url", type=base_url, default=DEFAULT_URL, help="the service")
+    load.add_argument("--url", type=service_argument, default=DEFAULT_URL, help="the service")
     outcome.add_argument("--p99", type=milliseconds, default="50ms", metavar="TIME", help="most p99 from planned send")
     outcome.add_argument(
         "--errors", type=percent, default="0.1%", metavar="SHARE", help="largest share of failed records"

@@ -95,19 +95,20 @@ class OnnxScorer:
         return kcal
 
     def _score_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting = [each for each in self._waiting if not each[1].done()]  # done: its request was cancelled
+        self._waiting = []
         for start in range(0, len(waiting), MAX_BATCH):
-            batch = waiting[start : start + MAX_BATCH]
-            try:
-                margins = self._margins_of([features for features, _ in batch])
-            except Exception as error:  # noqa: BLE001 - those who wait must be told
-                for _, margin in batch:
-                    if not margin.done():
-                        margin.set_exception(error)
-                continue
+            self._score_batch(waiting[start : start + MAX_BATCH])
+
+    def _score_batch(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            margins = self._margins_of([features for features, _ in batch])
+        except Exception as error:  # noqa: BLE001 - those who wait must be told
+            for _, margin in batch:
+                margin.set_exception(error)
+        else:
             for (_, margin), value in zip(batch, margins, strict=True):
-                if not margin.done():  # its request may have been cancelled
-                    margin.set_result(value)
+                margin.set_result(value)
 
     def _margins_of(self, batch: Sequence[tuple[float, ...]]) -> list[float]:
         for fill, features in zip(self._fill, batch, strict=False):

@@ -108,13 +108,17 @@ def version_of(found: Any) -> Version:
 def failure(error: Exception) -> Reply:
     """Return what went wrong, without passwords: the first cause, which is short where MLflow's own text is long."""
     causes = [*_causes(error)]
-    reason = " ".join(without_user(str(causes[-1])).split())[:_LONGEST_REASON] or type(causes[-1]).__name__
-    return Reply(timeout=any(isinstance(each, TimeoutError) for each in causes), error=reason)
+    return Reply(timeout=any(isinstance(each, TimeoutError) for each in causes), error=reason_of(causes[-1]))
 
 
 def first_cause(error: BaseException) -> BaseException:
     """Return what an error began with."""
     return [*_causes(error)][-1]
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error's text on one line of bounded length, without passwords; its type where it has none."""
+    return " ".join(without_user(str(error)).split())[:_LONGEST_REASON] or type(error).__name__
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -108,13 +108,14 @@ def _export_trees(trained: TrainedArtefact, data: Rows, predict: OwnPredict, cou
     proof = ParitySample(sample.workouts(asked.matrix[kept]), asked.truth[kept].tolist())
     files = {TREES: first_trees(found.booster, best.trees)}
     files[ONNX] = to_onnx(files[TREES])
+    batches = check_batches(predict, proof)
     try:
         held = _prove(proof, trees.features(asked.matrix[kept]), files, target)
     except ParityMissed as missed:  # no formula is to blame where the handout answers a batch in another way
-        raise ParityMissed("; ".join([str(missed), *check_batches(predict, proof).warnings])) from None
+        raise ParityMissed("; ".join([str(missed), *batches.warnings])) from None
     manifest = _manifest("onnx", trained, _outcome(held.rows, held.max_relative_difference))
     manifest = replace(manifest, feature_names=found.feature_names, trees=best.trees, target=target)
-    warnings = check_batches(predict, proof).warnings + _far_out(asked.matrix[~kept], asked.truth[~kept])
+    warnings = batches.warnings + _far_out(asked.matrix[~kept], asked.truth[~kept])
     return Draft(manifest, files | _companions(data, proof), warnings, learning_curves(predict.artefact))
 
 

@@ -34,7 +34,6 @@ def _most_frequent(words: list[str]) -> str:
 
 
 def _counterpart(word: str) -> str:
-    """Return the word for the other sex in the manner of `word`: `F` for `M`, ` Female` for ` Male`."""
-    text = word.strip()
-    other = _OTHER[text.lower()]
-    return word.replace(text, other.upper() if text.isupper() else other.title() if text.istitle() else other)
+    """Return the word for the other sex in the manner of `word`: `F` for `M`, `Female` for `Male`."""
+    other = _OTHER[word.lower()]
+    return other.upper() if word.isupper() else other.title() if word.istitle() else other

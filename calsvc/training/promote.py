@@ -15,7 +15,7 @@ from calsvc.http.errors import PromotionRefused
 from calsvc.settings import Settings
 from calsvc.training.command import run_command
 from calsvc.training.holdout import FOLDER
-from observability.addresses import scheme_of, service_url
+from observability.addresses import service_argument
 from observability.paths import given_path
 
 MARGIN: Final = 0.02
@@ -63,14 +63,6 @@ def _at_least(lowest: int) -> Callable[[str], int]:
     return parse
 
 
-def _url(text: str) -> str:
-    try:
-        return service_url(text)
-    except ValueError:
-        shown = scheme_of(text)  # where a password ends cannot be known
-        raise argparse.ArgumentTypeError(f"{shown!r}: expected an address such as http://127.0.0.1:8000") from None
-
-
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="just promote", description="Make the challenger champion, if it is as good.")
@@ -78,7 +70,12 @@ def main() -> int:
     add("--version", type=_at_least(1), help="the version to promote (default: the one with the alias challenger)")
     add("--margin", type=_margin, default=MARGIN, help="how much worse its RMSLE may be, relative (%(default)s)")
     add("--data", type=given_path, default=FOLDER / "stream.csv", help="labelled rows to compare on (%(default)s)")
-    add("--on-live", type=_url, metavar="URL", help="compare by the truth that the service at URL has seen instead")
+    add(
+        "--on-live",
+        type=service_argument,
+        metavar="URL",
+        help="compare by the truth that the service at URL has seen instead",
+    )
     add("--min-samples", type=_at_least(_FEWEST_SAMPLES), default=_SAMPLES, help="truths needed there (%(default)s)")
     add("--force", action="store_true", help="promote although the gate says no; needs --reason")
     add("--reason", help="why; kept as a tag of the version")

@@ -21,7 +21,7 @@ from calsvc.http.errors import CalsvcError, RegistryError
 from calsvc.registry.address import RegisteredModel, without_password
 from calsvc.registry.client import Version
 from calsvc.registry.embedded import QUIET, database_of, local_folder
-from calsvc.registry.mlflow_child import first_cause
+from calsvc.registry.mlflow_child import first_cause, reason_of
 from calsvc.registry.mlflow_child import version_of as as_version
 from calsvc.registry.mlflow_import import import_mlflow
 from calsvc.settings import Settings
@@ -34,7 +34,6 @@ _PATIENCE: Final = {
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # as the service has it
 }
 """Seconds and repetitions; MLflow's own are 120 and 7, a quarter of an hour until a dead server is an error."""
-_LONGEST_REASON: Final = 300
 CHALLENGER: Final = "challenger"
 """The alias of the version that was registered last."""
 _KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
@@ -164,8 +163,7 @@ def speaking_to(uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - and no cause: its text may have the password
         # MLflow raises what its parsers, its drivers and the disk raise.
-        reason = " ".join(without_user(str(error)).split())[:_LONGEST_REASON]
-        raise RegistryError(f"MLFLOW_TRACKING_URI={without_user(uri)}: {reason or type(error).__name__}") from None
+        raise RegistryError(f"MLFLOW_TRACKING_URI={without_user(uri)}: {reason_of(error)}") from None
 
 
 def is_missing(error: Exception) -> bool:
@@ -188,7 +186,7 @@ def _demand_answer(store: Store) -> None:
         store.client.search_experiments(max_results=1)
     except Exception as error:  # noqa: BLE001 - and no cause: its text may have the password
         cause = first_cause(error)
-        reason = " ".join(without_user(str(cause)).split())[:_LONGEST_REASON] or type(cause).__name__
+        reason = reason_of(cause)
         is_silent = isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)
         what = f"does not answer ({reason}): start it with just mlflow" if is_silent else f"is of no use: {reason}"
         raise RegistryError(f"MLFLOW_TRACKING_URI={without_user(store.uri)} {what}") from None

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from observability.addresses import service_argument
 from observability.paths import given_path
-from streamsim.cli import base_url
 from streamsim.cli import parser as stress_parser
 from streamsim.cluster import section
 from streamsim.cluster.job import job_name, manifest
@@ -83,7 +83,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--autoscaler", metavar="NAME", help="its HorizontalPodAutoscaler; the same name if not given")
     top.add_argument("--no-autoscaler", action="store_true", help="there is none, and none is needed")
     top.add_argument("--simulator", default="streamsim", metavar="NAME", help="Deployment whose pod sends the load")
-    top.add_argument("--url", type=base_url, default="http://calsvc:8000", help="the service, as the pod reaches it")
+    top.add_argument(
+        "--url", type=service_argument, default="http://calsvc:8000", help="the service, as the pod reaches it"
+    )
     top.add_argument("--cpu", default="1", metavar="CORES", help="limit of the pod that sends the load")
     top.add_argument("--every", type=number(0.05, 300), default=5.0, metavar="S", help="between two looks")
     top.add_argument("--watch", type=seconds, default=600.0, metavar="S", help="longest look after the load's end")
